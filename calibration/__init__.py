@@ -1,0 +1,1 @@
+"""What chooses quantization ranges from real pictures. Nothing is exported yet."""

@@ -1,0 +1,59 @@
+"""The TOML file of `harrier run`. Command-line options override it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from edge.structs import as_struct, read_toml
+
+__all__ = ["EngineSection", "RunConfig", "Thresholds", "read_config"]
+
+Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class EngineSection(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """[engine]: threads (default: all cores up to 4), target when a bundle has several, ONNX Runtime providers."""
+
+    target: str | None = None
+    threads: Positive | None = None
+    providers: list[str] = ["CPUExecutionProvider"]
+
+
+class Thresholds(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """[thresholds]: what is kept. Absent ones come from the model's manifest."""
+
+    score: Unit | None = None
+    iou: Unit | None = None
+    class_agnostic: bool = False
+    max_detections: Positive = 100
+    max_per_class: Positive | None = None
+    soft_nms: str | None = None
+    soft_sigma: Annotated[float, msgspec.Meta(gt=0)] = 0.5
+
+    def __post_init__(self) -> None:
+        if self.soft_nms not in (None, "linear", "gaussian"):
+            raise ValueError("soft_nms must be 'linear' or 'gaussian'")
+
+
+class RunConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The whole file. model: a bundle, a model file or a catalogue name. source and publish: URIs.
+
+    frame_timeout_s: how long a step waits for a frame before it says so and tries again.
+    """
+
+    model: str | None = None
+    source: str | None = None
+    publish: list[str] = []
+    frame_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    engine: EngineSection = msgspec.field(default_factory=EngineSection)
+    thresholds: Thresholds = msgspec.field(default_factory=Thresholds)
+
+
+def read_config(path: Path) -> RunConfig:
+    """Return the configuration in a TOML file.
+
+    Raises: ConfigError naming the file and the key.
+    """
+    return as_struct(read_toml(path), RunConfig, str(path))

@@ -1,0 +1,1 @@
+"""From output tensors to candidates, by model family."""

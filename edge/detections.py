@@ -1,0 +1,58 @@
+"""Results, as structs of arrays with a fixed capacity and a count. They know no vendor."""
+
+import numpy as np
+
+__all__ = ["Classification", "Detections"]
+
+
+class Detections:
+    """Up to `capacity` boxes; only the first `count` entries of each array mean anything.
+
+    xyxy (K, 4) float32: source px after the pipeline, engine-input px between decoder and NMS; x right, y down.
+    scores (K,) float32 in [0, 1]. class_ids (K,) int32. track_ids (K,) int32, -1 for none.
+    keypoints (K, P, 2) float32 in the frame of xyxy, or None. The owner refills the arrays for every frame.
+    """
+
+    __slots__ = ("capacity", "class_ids", "count", "keypoints", "scores", "track_ids", "xyxy")
+
+    def __init__(self, capacity: int, keypoint_count: int = 0) -> None:
+        self.capacity = capacity
+        self.count = 0
+        self.xyxy = np.zeros((capacity, 4), np.float32)
+        self.scores = np.zeros(capacity, np.float32)
+        self.class_ids = np.zeros(capacity, np.int32)
+        self.track_ids = np.full(capacity, -1, np.int32)
+        self.keypoints = np.zeros((capacity, keypoint_count, 2), np.float32) if keypoint_count else None
+
+    def __len__(self) -> int:
+        return self.count
+
+    def take(self, other: "Detections", indices: np.ndarray) -> None:
+        """Refill with the entries of `other` at `indices` (N,) int, in that order, as far as capacity reaches."""
+        n = min(len(indices), self.capacity)
+        chosen = indices[:n]
+        self.count = n
+        self.xyxy[:n] = other.xyxy[chosen]
+        self.scores[:n] = other.scores[chosen]
+        self.class_ids[:n] = other.class_ids[chosen]
+        self.track_ids[:n] = other.track_ids[chosen]
+        if self.keypoints is not None and other.keypoints is not None:
+            self.keypoints[:n] = other.keypoints[chosen]
+
+
+class Classification:
+    """The `capacity` best classes, best first; only the first `count` entries mean anything.
+
+    class_ids (K,) int32, scores (K,) float32 in [0, 1]. The owner refills the arrays for every frame.
+    """
+
+    __slots__ = ("capacity", "class_ids", "count", "scores")
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.count = 0
+        self.class_ids = np.zeros(capacity, np.int32)
+        self.scores = np.zeros(capacity, np.float32)
+
+    def __len__(self) -> int:
+        return self.count

@@ -1,0 +1,112 @@
+"""Every error Harrier raises on purpose, each with its cause, its cure and the exit code of the command.
+
+EdgeError
+ +-- ConfigError            2  the configuration, a URI or a command line is wrong
+ |    +-- MissingBackendError  an optional package is not installed
+ +-- ModelError             3  the model cannot be used
+ |    +-- ManifestError        the bundle's manifest, labels or files contradict each other
+ |    +-- CatalogueError       a catalogue entry could not be fetched or verified
+ |    +-- EngineError          the engine cannot load or run the file
+ +-- DeviceError            4  something outside the process is missing, busy or silent
+      +-- AcceleratorError     the model needs an accelerator that is not here
+      +-- SourceError          a frame source failed
+      |    +-- SourceOpenError     it could not be opened
+      |    +-- SourceTimeoutError  no frame arrived in time
+      |    +-- EndOfStreamError    it ended, as files do
+      +-- PublishError         a publisher could not be opened or written
+      +-- WireError            bytes that arrived are not a message
+
+Exit codes: 0 ok, 1 a defect in Harrier, 2 configuration, 3 model, 4 device, 5 accuracy gate.
+Foreign exceptions are translated into these at the border where they arise, with `from exc`.
+"""
+
+__all__ = [
+    "AcceleratorError",
+    "CatalogueError",
+    "ConfigError",
+    "DeviceError",
+    "EdgeError",
+    "EndOfStreamError",
+    "EngineError",
+    "ManifestError",
+    "MissingBackendError",
+    "ModelError",
+    "PublishError",
+    "SourceError",
+    "SourceOpenError",
+    "SourceTimeoutError",
+    "WireError",
+]
+
+
+class EdgeError(Exception):
+    """An error a person can act on: one line that names the cause, then the cure."""
+
+    exit_code = 1
+
+    def __init__(self, cause: str, cure: str) -> None:
+        self.cause = " ".join(cause.split())
+        self.cure = " ".join(cure.split())
+        super().__init__(f"{self.cause}: {self.cure}")
+
+
+class ConfigError(EdgeError):
+    """The configuration file, a URI or the command line is wrong."""
+
+    exit_code = 2
+
+
+class MissingBackendError(ConfigError):
+    """An optional package is not installed; the cure is its exact install line."""
+
+
+class ModelError(EdgeError):
+    """The model cannot be used as it is."""
+
+    exit_code = 3
+
+
+class ManifestError(ModelError):
+    """A bundle's manifest, labels, decoder and files contradict each other."""
+
+
+class CatalogueError(ModelError):
+    """A catalogue entry could not be fetched or its hash is wrong."""
+
+
+class EngineError(ModelError):
+    """The engine cannot load or run the model file."""
+
+
+class DeviceError(EdgeError):
+    """Something outside the process is missing, busy or silent."""
+
+    exit_code = 4
+
+
+class AcceleratorError(DeviceError):
+    """The model was compiled for an accelerator that is not present."""
+
+
+class SourceError(DeviceError):
+    """A frame source failed."""
+
+
+class SourceOpenError(SourceError):
+    """A frame source could not be opened."""
+
+
+class SourceTimeoutError(SourceError):
+    """No frame arrived within the time allowed."""
+
+
+class EndOfStreamError(SourceError):
+    """The source ended in the ordinary way; no more frames will come."""
+
+
+class PublishError(DeviceError):
+    """A publisher could not be opened or written."""
+
+
+class WireError(DeviceError):
+    """Bytes that arrived are not a message of the expected format."""

@@ -1,0 +1,1 @@
+"""From source pixels to the input tensor, and boxes back."""

@@ -1,0 +1,1 @@
+"""Frame sources, by URI scheme."""

@@ -1,0 +1,79 @@
+"""Where the time of a step went: one ring of int64 ns per stage, filled by laps that leave nothing out."""
+
+from enum import IntEnum
+
+import numpy as np
+
+from edge.clock import monotonic_ns
+
+__all__ = ["Stage", "StageTimings"]
+
+
+class Stage(IntEnum):
+    """The parts of one step in their order; together they are the whole step.
+
+    WAIT is the time spent waiting for a frame, AGE-relevant but not work; the others are work.
+    """
+
+    WAIT = 0
+    PREPROCESS = 1
+    INFER = 2
+    DECODE = 3
+    NMS = 4
+    TRACK = 5
+    PUBLISH = 6
+
+
+class StageTimings:
+    """Stage times, wall time and capture-to-publish age of the last `capacity` steps.
+
+    A lap ends where the next begins, so the stages of a step add up to its wall time but for the clock's own cost.
+    """
+
+    def __init__(self, capacity: int = 4096) -> None:
+        self.capacity = capacity
+        self.count = 0
+        self._stages = np.zeros((capacity, len(Stage)), np.int64)
+        self._wall = np.zeros(capacity, np.int64)
+        self._age = np.zeros(capacity, np.int64)
+        self._start = self._last = 0
+        self._row = self._stages[0]
+
+    def start(self) -> None:
+        """Begin a step."""
+        self._row = self._stages[self.count % self.capacity]
+        self._row[:] = 0
+        self._start = self._last = monotonic_ns()
+
+    def lap(self, stage: Stage) -> None:
+        """Charge the time since the last lap to `stage`."""
+        now = monotonic_ns()
+        self._row[stage] += now - self._last
+        self._last = now
+
+    def finish(self, t_capture_ns: int, t_publish_ns: int) -> None:
+        """End a step: store its wall time and the age its result had when it was published."""
+        slot = self.count % self.capacity
+        self._age[slot] = t_publish_ns - t_capture_ns
+        self._wall[slot] = monotonic_ns() - self._start
+        self.count += 1
+
+    @property
+    def stages_ns(self) -> np.ndarray:
+        """A copy, (N, len(Stage)) int64 ns, of the steps still in the ring, oldest first."""
+        return self._unrolled(self._stages)
+
+    @property
+    def wall_ns(self) -> np.ndarray:
+        """A copy, (N,) int64 ns, of the wall time of each step in the ring, measured apart from the laps."""
+        return self._unrolled(self._wall)
+
+    @property
+    def age_ns(self) -> np.ndarray:
+        """A copy, (N,) int64 ns, of the capture-to-publish age of each step in the ring."""
+        return self._unrolled(self._age)
+
+    def _unrolled(self, ring: np.ndarray) -> np.ndarray:
+        if self.count <= self.capacity:
+            return ring[: self.count].copy()
+        return np.roll(ring, -(self.count % self.capacity), axis=0)
