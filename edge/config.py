@@ -18,7 +18,7 @@ class EngineSection(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
     target: str | None = None
     threads: Positive | None = None
-    providers: list[str] = ["CPUExecutionProvider"]
+    providers: list[str] = msgspec.field(default_factory=lambda: ["CPUExecutionProvider"])
 
 
 class Thresholds(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
