@@ -5,6 +5,7 @@ from typing import Annotated
 
 import msgspec
 
+from edge.manifest import NmsMethod
 from edge.structs import as_struct, read_toml
 
 __all__ = ["EngineSection", "RunConfig", "Thresholds", "read_config"]
@@ -22,28 +23,32 @@ class EngineSection(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Thresholds(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """[thresholds]: what is kept. Absent ones come from the model's manifest."""
+    """[thresholds]: what is kept. Absent ones come from the model's manifest.
+
+    nms: hard, linear or gaussian (soft-NMS; sigma is the gaussian's), or weighted.
+    max_candidates bounds what enters NMS, best first; max_detections and max_per_class what leaves it.
+    """
 
     score: Unit | None = None
     iou: Unit | None = None
     class_agnostic: bool = False
+    max_candidates: Positive = 1000
     max_detections: Positive = 100
     max_per_class: Positive | None = None
-    soft_nms: str | None = None
-    soft_sigma: Annotated[float, msgspec.Meta(gt=0)] = 0.5
-
-    def __post_init__(self) -> None:
-        if self.soft_nms not in (None, "linear", "gaussian"):
-            raise ValueError("soft_nms must be 'linear' or 'gaussian'")
+    nms: NmsMethod | None = None
+    sigma: Annotated[float, msgspec.Meta(gt=0)] = 0.5
 
 
 class RunConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The whole file. model: a bundle, a model file or a catalogue name. source and publish: URIs.
 
+    labels: a text file with one class name a line, for a bare model file that carries none.
+
     frame_timeout_s: how long a step waits for a frame before it says so and tries again.
     """
 
     model: str | None = None
+    labels: str | None = None
     source: str | None = None
     publish: list[str] = []
     frame_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 1.0

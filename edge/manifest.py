@@ -16,6 +16,7 @@ __all__ = [
     "DecoderSection",
     "InputContract",
     "Manifest",
+    "NmsMethod",
     "Target",
     "read_labels",
     "read_manifest",
@@ -23,6 +24,7 @@ __all__ = [
     "verify_file",
 ]
 
+NmsMethod = Literal["hard", "linear", "gaussian", "weighted"]
 Positive = Annotated[int, msgspec.Meta(gt=0)]
 Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 
@@ -30,7 +32,7 @@ Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 class InputContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """How source pixels become the input tensor: real = (pixel * scale - mean) / std, per channel.
 
-    Channels of mean and std are in `channel_order`. pad_value is a pixel value, before scale.
+    Channels of mean and std are in `channel_order` (gray uses the first). pad_value is a pixel value, before scale.
     size_wh may be left to the model file where its input shape is fixed.
     crop_fraction (resize = "crop"): the centre square's share of the shorter side, 0.875 for many ImageNet recipes.
     """
@@ -41,7 +43,7 @@ class InputContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     pad_value: Annotated[int, msgspec.Meta(ge=0, le=255)] = 114
     interpolation: Literal["linear", "area", "nearest", "cubic"] = "linear"
     crop_fraction: Annotated[float, msgspec.Meta(gt=0.0, le=1.0)] = 1.0
-    channel_order: Literal["rgb", "bgr"] = "rgb"
+    channel_order: Literal["rgb", "bgr", "gray"] = "rgb"
     scale: float = 1.0
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
@@ -66,6 +68,7 @@ class DecoderSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     family: str
     score_threshold: Unit = 0.25
     iou_threshold: Unit = 0.5
+    nms: NmsMethod = "hard"
     params: dict[str, Any] = {}
 
 

@@ -52,6 +52,9 @@ PLUGS: dict[str, dict[str, Plug]] = {
         "tcp": Plug("edge.publishers.tcp:TcpPublisher"),
         "udp": Plug("edge.publishers.udp:UdpPublisher"),
     },
+    "formats": {  # by a publisher's ?format=
+        "json": Plug("edge.wire.jsonl:encode"),
+    },
 }
 
 

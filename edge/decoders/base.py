@@ -43,7 +43,7 @@ class DecoderContext:
         if role not in self.roles:
             raise ManifestError(
                 f"the decoder needs an output for the role '{role}'",
-                f"add {role} = \"NAME\" to the target's outputs; the model has {', '.join(have)}",
+                f'add {role} = "NAME" to the target\'s outputs; the model has {", ".join(have)}',
             )
         name = self.roles[role]
         if name not in have:

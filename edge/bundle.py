@@ -1,0 +1,57 @@
+"""Finding a model on disk: a bundle folder, a zip of one, a bare model file, or a catalogue name."""
+
+import shutil
+import zipfile
+from pathlib import Path
+
+from edge import catalogue
+from edge.errors import CatalogueError, ManifestError
+from edge.manifest import sha256_of
+
+__all__ = ["MANIFEST_NAME", "locate"]
+
+MANIFEST_NAME = "manifest.toml"
+
+
+def locate(reference: str) -> Path:
+    """Return the bundle folder or bare model file that `reference` names.
+
+    A path wins over a catalogue name. A zip is unpacked once, into Harrier's own folder, under its hash.
+    Raises: ManifestError for a folder or zip that is no bundle, CatalogueError for an entry not pulled yet.
+    """
+    path = Path(reference).expanduser()
+    if path.is_dir():
+        if not (path / MANIFEST_NAME).is_file():
+            raise ManifestError(f"{path} has no {MANIFEST_NAME}", "give a bundle folder or a model file")
+        return path
+    if path.is_file():
+        return _unpacked(path) if path.suffix == ".zip" else path
+    entry = catalogue.entries().get(reference)
+    if entry is None or entry.kind != "model":
+        known = ", ".join(sorted(n for n, e in catalogue.entries().items() if e.kind == "model"))
+        raise ManifestError(
+            f"there is no model '{reference}'", f"give a bundle, a model file or a catalogue name ({known})"
+        )
+    installed = catalogue.installed(reference)
+    if installed is None:
+        raise CatalogueError(f"model '{reference}' is not on this machine yet", f"harrier models pull {reference}")
+    return installed
+
+
+def _unpacked(path: Path) -> Path:
+    folder = catalogue.home() / "bundles" / sha256_of(path)[:16]
+    if (folder / MANIFEST_NAME).is_file():
+        return folder
+    partial = folder.with_name(folder.name + ".part")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(partial)  # ZipFile drops absolute paths and `..` from member names
+    except (zipfile.BadZipFile, OSError, EOFError) as exc:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise ManifestError(f"cannot unpack {path} ({exc})", "copy the bundle again") from exc
+    if not (partial / MANIFEST_NAME).is_file():
+        shutil.rmtree(partial, ignore_errors=True)
+        raise ManifestError(f"{path} has no {MANIFEST_NAME} at its top", "zip the content of a bundle folder")
+    partial.rename(folder)
+    return folder

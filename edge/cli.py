@@ -1,0 +1,163 @@
+"""The command `harrier`. Each subcommand imports what it needs when it runs, so that --help is quick."""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+from edge import __version__
+from edge.errors import EdgeError
+
+__all__ = ["main"]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one subcommand and return its exit code: 0 ok, 2 configuration, 3 model, 4 device, 5 accuracy gate."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(
+        stream=sys.stderr,
+        format="harrier: %(message)s",
+        level=logging.WARNING if arguments.quiet else logging.INFO,
+        force=True,
+    )
+    try:
+        arguments.command(arguments)
+    except EdgeError as exc:
+        print(f"harrier: {exc}", file=sys.stderr)
+        return exc.exit_code
+    except KeyboardInterrupt:
+        return 0
+    except BrokenPipeError:  # `harrier listen | head`: the reader has what it wanted
+        sys.stderr.close()
+        return 0
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="harrier", description="Frames in, detections with an honest age out.")
+    parser.add_argument("--version", action="version", version=f"harrier {__version__}")
+    parser.add_argument("-q", "--quiet", action="store_true", help="only warnings and errors on standard error")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_check(commands)
+    _add_listen(commands)
+    _add_inspect(commands)
+    _add_models(commands)
+    return parser
+
+
+def _add_run(commands: argparse._SubParsersAction) -> None:
+    run = commands.add_parser("run", help="run a model on a source and publish what it sees")
+    run.add_argument("config", nargs="?", metavar="CONFIG.toml", help="configuration; options override it")
+    run.add_argument("--model", metavar="BUNDLE_OR_FILE", help="bundle, .tflite or .onnx file, or catalogue name")
+    run.add_argument("--labels", metavar="FILE", help="class names, one a line, for a bare model file")
+    run.add_argument("--source", metavar="URI", help="0, v4l2://, file://, rtsp://, images://, gst://, csi://, synthetic://")
+    run.add_argument("--publish", metavar="URI", action="append", help="stdout://, file://, tcp://, udp:// (repeatable)")
+    run.add_argument("--score", metavar="S", type=_unit, help="score threshold, 0 to 1")
+    run.add_argument("--iou", metavar="T", type=_unit, help="NMS overlap threshold, 0 to 1")
+    run.add_argument("--frames", metavar="N", type=_positive, help="stop after N frames")
+    run.add_argument("--seconds", metavar="S", type=float, help="stop after S seconds")
+    run.add_argument("--stats", metavar="FILE.json", type=Path, help="write what was measured")
+    run.set_defaults(command=_run)
+
+
+def _add_check(commands: argparse._SubParsersAction) -> None:
+    check = commands.add_parser("check", help="check a configuration without running it")
+    check.add_argument("config", metavar="CONFIG.toml")
+    check.set_defaults(command=_check)
+
+
+def _add_listen(commands: argparse._SubParsersAction) -> None:
+    listen = commands.add_parser("listen", help="print what a publisher sends")
+    listen.add_argument("uri", metavar="URI", help="tcp://HOST:PORT or udp://:PORT")
+    listen.add_argument("--count", metavar="N", type=_positive, help="stop after N messages")
+    listen.add_argument("--json", action="store_true", help="print the messages as they are")
+    listen.add_argument("--timeout", metavar="S", type=float, default=10.0, help="give up after S silent seconds")
+    listen.set_defaults(command=_listen)
+
+
+def _add_inspect(commands: argparse._SubParsersAction) -> None:
+    inspect = commands.add_parser("inspect", help="show what a model is and how it would be run")
+    inspect.add_argument("model", metavar="FILE_OR_BUNDLE")
+    inspect.add_argument("--labels", metavar="FILE", help="class names, one a line")
+    inspect.add_argument("--json", action="store_true", help="as JSON")
+    inspect.set_defaults(command=_inspect)
+
+
+def _add_models(commands: argparse._SubParsersAction) -> None:
+    models = commands.add_parser("models", help="the catalogue of models and sample pictures")
+    actions = models.add_subparsers(title="actions", required=True, metavar="ACTION")
+    actions.add_parser("list", help="what there is").set_defaults(command=_models_list)
+    pull = actions.add_parser("pull", help="fetch and verify an entry")
+    pull.add_argument("name", metavar="NAME")
+    pull.set_defaults(command=_models_pull)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    from edge.config import RunConfig, read_config
+    from edge.run import run
+
+    config = read_config(Path(arguments.config)) if arguments.config else RunConfig()
+    config.model = arguments.model or config.model
+    config.labels = arguments.labels or config.labels
+    config.source = arguments.source or config.source
+    config.publish = arguments.publish or config.publish
+    if arguments.score is not None:
+        config.thresholds.score = arguments.score
+    if arguments.iou is not None:
+        config.thresholds.iou = arguments.iou
+    run(config, arguments.frames, arguments.seconds, arguments.stats)
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from edge.config import read_config
+    from edge.run import check_parts
+
+    config = read_config(Path(arguments.config))
+    print("\n".join(check_parts(config)))
+    print(f"{arguments.config} is right")
+
+
+def _listen(arguments: argparse.Namespace) -> None:
+    from edge.client import print_messages
+
+    print_messages(arguments.uri, arguments.count, arguments.json, arguments.timeout)
+
+
+def _inspect(arguments: argparse.Namespace) -> None:
+    from edge.inspection import describe, text_of
+
+    facts = describe(arguments.model, arguments.labels)
+    print(json.dumps(facts, indent=2) if arguments.json else text_of(facts))
+
+
+def _models_list(arguments: argparse.Namespace) -> None:
+    from edge import catalogue
+
+    for name, entry in sorted(catalogue.entries().items()):
+        state = "here" if catalogue.installed(name) else "-"
+        print(f"{name:<12} {entry.kind:<7} {state:<5} {entry.licence:<20} {entry.description}")
+
+
+def _models_pull(arguments: argparse.Namespace) -> None:
+    from edge import catalogue
+    from edge.progress import Progress
+
+    progress = Progress(f"pulling {arguments.name}")
+    folder = catalogue.pull(arguments.name, lambda stage, done, total: progress.update(done, stage, total))
+    print(folder)
+
+
+def _unit(text: str) -> float:
+    value = float(text)
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value

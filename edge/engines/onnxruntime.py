@@ -1,0 +1,132 @@
+"""ONNX models through ONNX Runtime, with the execution providers the user lists."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+
+from edge.config import EngineSection
+from edge.errors import ConfigError, EngineError
+from edge.structs import did_you_mean
+from edge.tensor import TensorSpec
+
+__all__ = ["OnnxRuntimeEngine"]
+
+_DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+}
+
+
+class OnnxRuntimeEngine:
+    """Runs an `.onnx` file. See `edge.engines.base.Engine` for the contract.
+
+    Input and output arrays are bound once, so a run copies nothing. Outputs whose shape is open are
+    handed over by ONNX Runtime at each run instead.
+    """
+
+    def __init__(self, path: Path, options: EngineSection) -> None:
+        self._session = _load(path, options)
+        self.embedded = dict(self._session.get_modelmeta().custom_metadata_map)
+        nodes = self._session.get_inputs()
+        self.input_specs = [_spec(node, is_image=len(node.shape) == 4) for node in nodes]
+        self.inputs = [np.zeros(spec.shape, spec.dtype) for spec in self.input_specs]
+        self._binding = self._session.io_binding()
+        for spec, array in zip(self.input_specs, self.inputs, strict=True):
+            self._binding.bind_cpu_input(spec.name, array)
+        self._bind_outputs()
+
+    def run(self) -> None:
+        """Run the session.
+
+        Raises: EngineError.
+        """
+        self._run()
+        if self._moving:
+            values = self._binding.get_outputs()
+            for i in self._moving:
+                self.outputs[i] = values[i].numpy()
+
+    def close(self) -> None:
+        """Release the session."""
+        self.inputs, self.outputs, self._moving = [], [], []
+        self._binding = self._session = None
+
+    def _run(self) -> None:
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as exc:  # the pybind11 exceptions of ONNX Runtime derive from Exception alone
+            raise EngineError(
+                f"the model failed while running ({_first_line(exc)})", "convert it again or use another target"
+            ) from exc
+
+    def _bind_outputs(self) -> None:
+        nodes = self._session.get_outputs()
+        for node in nodes:
+            self._binding.bind_output(node.name)
+        self._run()  # shows the real shapes, and does the first run's lazy work now
+        self.outputs = [value.numpy() for value in self._binding.get_outputs()]
+        self.output_specs = [
+            TensorSpec(node.name, array.shape, array.dtype)
+            for node, array in zip(nodes, self.outputs, strict=True)
+        ]
+        self._binding.clear_binding_outputs()
+        self._moving = []
+        for i, (node, array) in enumerate(zip(nodes, self.outputs, strict=True)):
+            if all(isinstance(n, int) for n in node.shape):
+                self.outputs[i] = np.zeros(array.shape, array.dtype)
+                value = self.outputs[i]
+                self._binding.bind_output(
+                    node.name, "cpu", 0, value.dtype.type, value.shape, value.ctypes.data
+                )
+            else:
+                self._binding.bind_output(node.name)
+                self._moving.append(i)
+
+
+def _load(path: Path, options: EngineSection) -> ort.InferenceSession:
+    if not path.is_file():
+        raise EngineError(f"no model file {path}", "check the path")
+    available = ort.get_available_providers()
+    for provider in options.providers:
+        if provider not in available:
+            raise ConfigError(
+                f"ONNX Runtime has no execution provider '{provider}' here", did_you_mean(provider, available)
+            )
+    settings = ort.SessionOptions()
+    settings.intra_op_num_threads = options.threads or min(4, os.cpu_count() or 1)
+    settings.inter_op_num_threads = 1
+    settings.log_severity_level = 3
+    try:
+        return ort.InferenceSession(str(path), settings, providers=options.providers)
+    except Exception as exc:  # the pybind11 exceptions of ONNX Runtime derive from Exception alone
+        raise EngineError(
+            f"{path.name} is not an ONNX model this runtime can load ({_first_line(exc)})",
+            "check that the file is complete, or export it again",
+        ) from exc
+
+
+def _spec(node: ort.NodeArg, is_image: bool) -> TensorSpec:
+    if node.type not in _DTYPES:
+        raise EngineError(f"input '{node.name}' is a {node.type}", "export the model with an image input")
+    shape = tuple(n if isinstance(n, int) and n > 0 else 1 for n in node.shape)
+    open_axes = [i for i, n in enumerate(node.shape) if not (isinstance(n, int) and n > 0)]
+    if is_image and any(i >= 1 for i in open_axes):
+        raise EngineError(
+            f"input '{node.name}' has no fixed size ({list(node.shape)})", "export the model with a fixed size"
+        )
+    layout = None
+    if is_image:
+        layout = "NHWC" if shape[3] in (1, 3) and shape[1] not in (1, 3) else "NCHW"
+    return TensorSpec(node.name, shape, np.dtype(_DTYPES[node.type]), layout)
+
+
+def _first_line(exc: Exception) -> str:
+    lines = str(exc).strip().splitlines()
+    return lines[0][:200] if lines else type(exc).__name__

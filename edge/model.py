@@ -1,0 +1,201 @@
+"""A model ready to run: engine, decoder, contract and labels, each with a word on where it came from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from edge import embedded
+from edge.bundle import MANIFEST_NAME, locate
+from edge.config import EngineSection
+from edge.decoders.base import Decoder, DecoderContext, Recognition
+from edge.engines.base import Engine
+from edge.errors import AcceleratorError, EngineError, ManifestError, MissingBackendError
+from edge.manifest import (
+    DecoderSection,
+    InputContract,
+    Manifest,
+    Target,
+    read_labels,
+    read_manifest,
+    verify_file,
+)
+from edge.registry import names, resolve
+from edge.structs import as_struct, did_you_mean
+
+__all__ = ["Model", "claims", "load_engine", "open_model"]
+
+
+@dataclass(slots=True)
+class Model:
+    """An opened model. `origins` says for contract, decoder and labels where each came from, for people.
+
+    The engine belongs to the model: close it through `close`.
+    """
+
+    path: Path
+    file: Path
+    target: str
+    manifest: Manifest
+    labels: list[str]
+    engine: Engine
+    decoder: Decoder
+    origins: dict[str, str]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """The manifest's name."""
+        return self.manifest.name
+
+    def close(self) -> None:
+        """Release the engine."""
+        self.engine.close()
+
+
+def open_model(
+    reference: str, engine: EngineSection, labels_file: str | None = None, score_threshold: float | None = None
+) -> Model:
+    """Return the model that `reference` (bundle, model file or catalogue name) means, loaded.
+
+    Raises: ManifestError, EngineError, AcceleratorError or MissingBackendError, each saying what to do.
+    """
+    path = locate(reference)
+    opened = _open_bundle(path, engine) if path.is_dir() else _open_file(path, engine)
+    target, file, loaded, manifest, labels, origins, notes = opened
+    try:
+        if labels_file:
+            stated = msgspec.structs.replace(manifest, labels=Path(labels_file).name)
+            labels = read_labels(stated, Path(labels_file).parent)
+            origins["labels"] = f"the file {labels_file}"
+        roles = manifest.targets[target].outputs
+        decoder = _build_decoder(manifest.decoder, loaded, roles, labels, score_threshold)
+        _check_labels(decoder, labels, notes)
+    except Exception:
+        loaded.close()
+        raise
+    return Model(path, file, target, manifest, labels, loaded, decoder, origins, notes)
+
+
+def load_engine(file: Path, options: EngineSection) -> Engine:
+    """Return the engine for a model file, chosen by its suffix.
+
+    Raises: EngineError for a file without a suffix, ConfigError for a suffix no engine takes.
+    """
+    suffix = file.suffix.lower().lstrip(".")
+    if not suffix:
+        raise EngineError(f"{file.name} has no suffix", f"name it .{' or .'.join(names('engines'))}")
+    return resolve("engines", suffix)(file, options)
+
+
+def claims(engine: Engine) -> list[Recognition]:
+    """Return what each decoder recognises in the engine's tensors, certain claims first."""
+    found = [
+        claim
+        for name in names("decoders")
+        if (claim := resolve("decoders", name).recognise(engine.input_specs, engine.output_specs))
+    ]
+    return sorted(found, key=lambda claim: claim.confidence != "certain")
+
+
+_Opened = tuple[str, Path, Engine, Manifest, list[str], dict[str, str], list[str]]
+
+
+def _open_bundle(folder: Path, options: EngineSection) -> _Opened:
+    manifest = read_manifest(folder / MANIFEST_NAME)
+    labels = read_labels(manifest, folder)
+    wanted = [options.target] if options.target else list(manifest.targets)
+    notes: list[str] = []
+    missing: MissingBackendError | AcceleratorError | None = None
+    for name in wanted:
+        if name not in manifest.targets:
+            raise ManifestError(f"the bundle has no target '{name}'", did_you_mean(name, list(manifest.targets)))
+        file = folder / manifest.targets[name].file
+        verify_file(file, manifest.targets[name].sha256)
+        try:
+            engine = load_engine(file, options)
+        except (MissingBackendError, AcceleratorError) as exc:
+            notes.append(f"target '{name}' was passed over: {exc}")
+            missing = missing or exc
+            continue
+        stated = str(folder / MANIFEST_NAME)
+        origins = {"contract": f"manifest {stated}", "decoder": f"manifest {stated}", "labels": f"manifest {stated}"}
+        return name, file, engine, manifest, labels, origins, notes
+    raise missing or ManifestError(f"{folder} has no targets", "add [targets.litert] with a file")
+
+
+def _open_file(file: Path, options: EngineSection) -> _Opened:
+    engine = load_engine(file, options)
+    said = embedded.from_onnx_properties(engine.embedded) if engine.embedded else None
+    if file.suffix.lower() == ".tflite":
+        said = embedded.from_tflite(file)
+    found = claims(engine)
+    if said and said.family:
+        found = [claim for claim in found if claim.family == said.family] or found
+    if not found:
+        engine.close()
+        raise ManifestError(
+            f"no decoder recognises the outputs of {file.name} ({_shapes(engine.output_specs)})",
+            f"write a {MANIFEST_NAME} beside it that names the decoder family (docs/models.md)",
+        )
+    return _described_by_file(file, engine, found, said)
+
+
+def _described_by_file(
+    file: Path, engine: Engine, found: Sequence[Recognition], said: embedded.Embedded | None
+) -> _Opened:
+    claim = found[0]
+    stated = dict(said.contract) if said else {}
+    # Any stated normalisation replaces the guessed one as a whole: half of each would be neither.
+    guessed = {k: v for k, v in claim.contract.items() if not stated or k not in ("scale", "mean", "std")}
+    params = {**claim.params, **(said.params if said else {})}
+    target = file.suffix.lower().lstrip(".")
+    manifest = Manifest(
+        name=(said.name if said else "") or file.stem,
+        licence=said.licence if said else "",
+        targets={target: Target(file=file.name, outputs=claim.roles)},
+        input=as_struct({**guessed, **stated}, InputContract, str(file), ManifestError),
+        decoder=DecoderSection(family=claim.family, params=params),
+    )
+    origins = {
+        "contract": said.origin if stated and said else f"a guess: as {claim.family} models are usually trained",
+        "decoder": f"{claim.confidence}: {claim.why}",
+        "labels": said.origin if said and said.labels else "none: classes are shown as numbers",
+    }
+    notes = [f"could also be {other.family}: {other.why}" for other in found[1:]]
+    if said:
+        notes += said.notes
+    if said and stated and (left := sorted(set(guessed) - set(stated))):
+        notes.append(f"the file does not state {', '.join(left)}: guessed as for {claim.family}")
+    return target, file, engine, manifest, list(said.labels) if said else [], origins, notes
+
+
+def _build_decoder(
+    section: DecoderSection, engine: Engine, roles: dict[str, str], labels: list[str], threshold: float | None
+) -> Decoder:
+    context = DecoderContext(
+        outputs=engine.output_specs,
+        roles=roles,
+        size_wh=engine.input_specs[0].size_wh,
+        score_threshold=section.score_threshold if threshold is None else threshold,
+        class_count=len(labels) or None,
+        params=section.params,
+    )
+    return resolve("decoders", section.family)(context)
+
+
+def _check_labels(decoder: Decoder, labels: list[str], notes: list[str]) -> None:
+    if not labels or decoder.class_count is None:
+        return
+    if len(labels) < decoder.class_count:
+        raise ManifestError(
+            f"{len(labels)} labels for {decoder.class_count} classes",
+            "give one label per class, in class order",
+        )
+    if len(labels) > decoder.class_count:
+        notes.append(f"{len(labels)} labels for {decoder.class_count} classes: check that they line up")
+
+
+def _shapes(specs: Sequence) -> str:
+    return "; ".join(f"{spec.name} {'x'.join(map(str, spec.shape))} {spec.dtype}" for spec in specs)

@@ -1,0 +1,198 @@
+"""Non-maximum suppression: of candidates that overlap, keep the best; or fade or blend the others.
+
+hard: the greedy method of Dalal and Triggs (2005). linear, gaussian: Soft-NMS (Bodla et al., 2017).
+weighted: boxes and keypoints of an overlapping group averaged by score (Bazarevsky et al., 2019, BlazeFace).
+"""
+
+from typing import Annotated, Literal
+
+import cv2
+import msgspec
+import numpy as np
+
+from edge.boxes import iou_one_to_many
+from edge.detections import Detections
+
+__all__ = ["NmsSettings", "suppress"]
+
+Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+# An IoU that equals the threshold but for float32 rounding does not suppress.
+IOU_TOLERANCE = 1e-6
+
+# Boxes thinner than this overlap nothing (OpenCV calls any two empty boxes identical); coordinates end there,
+# so that areas stay finite and classes can be moved apart in float64 without loss.
+THINNEST_PX = 1e-3
+FARTHEST_PX = 1e6
+
+# OpenCV compares each candidate with all kept ones, so the best ones go first and the rest only while there is room.
+SMALLEST_BLOCK = 256
+
+
+class NmsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How candidates suppress each other; may be exchanged between frames.
+
+    A candidate is suppressed by a better one whose IoU with it is above iou_threshold, only of its own class unless
+    class_agnostic. max_per_class and max_detections bound what is kept. sigma: of the gaussian; score_threshold:
+    below it a faded candidate is dropped (linear and gaussian only).
+    """
+
+    iou_threshold: Unit = 0.5
+    class_agnostic: bool = False
+    max_detections: Positive = 100
+    max_per_class: Positive | None = None
+    method: Literal["hard", "linear", "gaussian", "weighted"] = "hard"
+    sigma: Annotated[float, msgspec.Meta(gt=0)] = 0.5
+    score_threshold: Unit = 0.001
+
+
+def suppress(candidates: Detections, into: Detections, settings: NmsSettings) -> None:
+    """Refill `into` (another object than `candidates`) with the survivors, best first, ties to the lower index.
+
+    The work is bounded by max_detections steps over the candidates, and no N x N matrix is made.
+    """
+    n = candidates.count
+    limit = min(settings.max_detections, into.capacity)
+    if settings.method in ("linear", "gaussian"):
+        _soft(candidates, into, settings, limit)
+        return
+    order = np.argsort(-candidates.scores[:n], kind="stable")
+    if settings.method == "weighted":
+        groups = _groups(candidates, order, settings, limit)
+        into.take(candidates, np.array([group[0] for group in groups], np.int64))
+        _blend(candidates, into, groups)
+    elif settings.class_agnostic and settings.max_per_class is not None:
+        groups = _groups(candidates, order, settings, limit)
+        into.take(candidates, np.array([group[0] for group in groups], np.int64))
+    else:
+        into.take(candidates, _hard(candidates, order, settings, limit))
+
+
+def _hard(candidates: Detections, order: np.ndarray, settings: NmsSettings, limit: int) -> np.ndarray:
+    """Indices of the kept candidates, best first, by OpenCV's routine.
+
+    Measured against a numpy step for each kept box: 4 times as fast for 10 to 100 candidates, 10 times for 1000.
+    """
+    if len(order) < 2:
+        return order[:limit]
+    apart = _xywh_apart(candidates, order, settings.class_agnostic)
+    threshold = settings.iou_threshold + IOU_TOLERANCE
+    block = max(SMALLEST_BLOCK, 2 * limit)
+    kept = np.arange(0)  # positions in `order`
+    for start in range(0, len(order), block):
+        tried = np.concatenate([kept, np.arange(start, min(start + block, len(order)))])
+        # ranks stand for scores, which OpenCV drops at 0
+        ranks = np.arange(len(tried), 0, -1, dtype=np.float32)
+        kept = tried[cv2.dnn.NMSBoxes(apart[tried], ranks, 0.0, threshold)]
+        if settings.max_per_class is not None:
+            kept = _first_of_each_class(kept, candidates.class_ids[order[kept]], settings.max_per_class)
+        if len(kept) >= limit:
+            break
+    return order[kept[:limit]]
+
+
+def _xywh_apart(candidates: Detections, order: np.ndarray, class_agnostic: bool) -> np.ndarray:
+    """(N, 4) float64 xywh of the ordered candidates; each class, and each empty box, in a place of its own."""
+    xywh = _bounded(candidates, order).astype(np.float64)
+    lowest, highest = xywh.min(), xywh.max()
+    xywh[:, 2:] -= xywh[:, :2]
+    if not class_agnostic:
+        xywh[:, 0] += candidates.class_ids[order] * (highest - lowest + 1.0)
+    empty = (xywh[:, 2:] <= 0).any(axis=1)
+    if empty.any():
+        xywh[empty] = 1.0
+        xywh[empty, 0] = lowest - 2.0 * np.arange(1, np.count_nonzero(empty) + 1)
+    return xywh
+
+
+def _groups(
+    candidates: Detections, order: np.ndarray, settings: NmsSettings, limit: int
+) -> list[np.ndarray]:
+    """For each kept candidate, best first: its index and those it suppresses; one vector step a group."""
+    xyxy, class_ids = _bounded(candidates, order), candidates.class_ids[order]
+    threshold = settings.iou_threshold + IOU_TOLERANCE
+    per_class = settings.max_per_class or limit
+    groups: list[np.ndarray] = []
+    taken: dict[int, int] = {}
+    while len(order) and len(groups) < limit:
+        own = int(class_ids[0])
+        taken[own] = taken.get(own, 0) + 1
+        member = iou_one_to_many(xyxy[0], xyxy) > threshold
+        if not settings.class_agnostic:
+            member &= class_ids == own
+        member[0] = True  # an empty box does not even overlap itself
+        groups.append(order[member])
+        left = ~member
+        if taken[own] == per_class:
+            left &= class_ids != own
+        order, xyxy, class_ids = order[left], xyxy[left], class_ids[left]
+    return groups
+
+
+def _blend(candidates: Detections, into: Detections, groups: list[np.ndarray]) -> None:
+    """Replace the boxes and keypoints of `into` by their group's mean, weighted by score; scores stay."""
+    for i, group in enumerate(groups):
+        weights = candidates.scores[group]
+        total = weights.sum()
+        if len(group) == 1 or total <= 0:
+            continue
+        weights /= total
+        into.xyxy[i] = weights @ candidates.xyxy[group]
+        if into.keypoints is not None and candidates.keypoints is not None:
+            into.keypoints[i] = np.tensordot(weights, candidates.keypoints[group], 1)
+
+
+def _soft(candidates: Detections, into: Detections, settings: NmsSettings, limit: int) -> None:
+    """Take the best, fade what overlaps it, and again; the faded scores are the result's."""
+    order = np.arange(candidates.count)
+    xyxy, class_ids = _bounded(candidates, order), candidates.class_ids[order]
+    scores = candidates.scores[order]
+    per_class = settings.max_per_class or limit
+    kept: list[int] = []
+    faded: list[float] = []
+    taken: dict[int, int] = {}
+    while len(kept) < limit:
+        left = scores >= np.float32(settings.score_threshold)
+        order, xyxy, class_ids, scores = order[left], xyxy[left], class_ids[left], scores[left]
+        if not len(order):
+            break
+        best = int(scores.argmax())
+        own = int(class_ids[best])
+        kept.append(order[best])
+        faded.append(scores[best])
+        taken[own] = taken.get(own, 0) + 1
+        factor = _fading(iou_one_to_many(xyxy[best], xyxy), settings)
+        if not settings.class_agnostic:
+            factor[class_ids != own] = 1
+        scores *= factor
+        scores[best] = -1  # below every threshold: gone in the next turn
+        if taken[own] == per_class:
+            scores[class_ids == own] = -1
+    into.take(candidates, np.array(kept, np.int64))
+    into.scores[: into.count] = faded
+
+
+def _fading(iou: np.ndarray, settings: NmsSettings) -> np.ndarray:
+    """(N,) float32 in [0, 1]: what is left of a score at this overlap with a better box."""
+    if settings.method == "gaussian":
+        return np.exp(iou * iou / np.float32(-settings.sigma))
+    return np.where(iou > settings.iou_threshold + IOU_TOLERANCE, np.float32(1) - iou, np.float32(1))
+
+
+def _bounded(candidates: Detections, order: np.ndarray) -> np.ndarray:
+    """(N, 4) float32 boxes of the ordered candidates whose areas cannot overflow; thin and inverted ones are empty."""
+    xyxy = np.clip(candidates.xyxy[order], -FARTHEST_PX, FARTHEST_PX)
+    thin = (xyxy[:, 2:] - xyxy[:, :2] < THINNEST_PX).any(axis=1)
+    if thin.any():
+        xyxy[thin, 2:] = xyxy[thin, :2]
+    return xyxy
+
+
+def _first_of_each_class(order: np.ndarray, class_ids: np.ndarray, most: int) -> np.ndarray:
+    """The entries of `order` that are among the first `most` of their class."""
+    by_class = np.argsort(class_ids, kind="stable")
+    ordered = class_ids[by_class]
+    rank = np.empty(len(order), np.int64)
+    rank[by_class] = np.arange(len(order)) - np.searchsorted(ordered, ordered)
+    return order[rank < most]

@@ -1,0 +1,34 @@
+"""The contract every publisher keeps."""
+
+from typing import Protocol
+
+import msgspec
+
+__all__ = ["Publisher", "PublisherOptions"]
+
+
+class PublisherOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Options every publisher takes: the wire format, by its name in the registry."""
+
+    format: str = "json"
+
+
+class Publisher(Protocol):
+    """Takes encoded messages, one per frame, and brings the newest to its readers.
+
+    Built from a Uri; raises PublishError when it cannot start (port in use, unwritable file).
+    address: where readers find it, with the real port where port 0 was asked for.
+    sent and dropped count messages (per reader where there are several). failure: why it stopped for good, or "".
+    """
+
+    address: str
+    format: str
+    sent: int
+    dropped: int
+    failure: str
+
+    def send(self, payload: bytes) -> None:
+        """Hand over one message; returns at once and never raises, whatever the readers do."""
+
+    def close(self, drain_s: float = 0.5) -> None:
+        """Give readers up to `drain_s` to take what is pending, then stop; calling it twice is allowed."""

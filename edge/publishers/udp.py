@@ -1,0 +1,43 @@
+"""One datagram per message to a fixed address."""
+
+import socket
+
+from edge.errors import PublishError
+from edge.publishers.base import PublisherOptions
+from edge.uri import Uri
+
+__all__ = ["UdpPublisher"]
+
+
+class UdpPublisher:
+    """`udp://host:port`: sends each message as one datagram and never waits.
+
+    A message over 65,507 bytes, or one the network cannot take at once, is dropped and counted.
+    """
+
+    def __init__(self, uri: Uri) -> None:
+        host, port = uri.host_port()
+        self.format = uri.options(PublisherOptions).format
+        self.sent = self.dropped = 0
+        self.failure = ""
+        if not host or port == 0:
+            raise PublishError(f"{uri.text} names nobody to send to", "write udp://HOST:PORT of the receiver")
+        try:
+            family, _, _, _, self._to = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        except socket.gaierror as exc:
+            raise PublishError(f"host '{host}' is not known ({exc.strerror})", "give an IP address") from exc
+        self.address = f"udp://{host}:{port}"
+        self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+
+    def send(self, payload: bytes) -> None:
+        """Send one datagram, or count it as dropped."""
+        try:
+            self._socket.sendto(payload, self._to)
+            self.sent += 1
+        except OSError:
+            self.dropped += 1
+
+    def close(self, drain_s: float = 0.5) -> None:
+        """Close the socket; datagrams already sent are the network's."""
+        self._socket.close()

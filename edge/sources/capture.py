@@ -1,0 +1,129 @@
+"""The contract every kind of source keeps, and what they share: options, time stamps, hidden passwords."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+import msgspec
+import numpy as np
+
+from edge.errors import SourceError
+from edge.frame import TimestampQuality
+
+__all__ = [
+    "LOST_AFTER_TIMEOUTS",
+    "PICTURE_SUFFIXES",
+    "BadFrameError",
+    "Capture",
+    "Grabbed",
+    "PtsClock",
+    "Seconds",
+    "SourceOptions",
+    "mask_secrets",
+]
+
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+LOST_AFTER_TIMEOUTS = 2
+"""A silent device is `stalled` after one read_timeout_s, lost after this many: a hiccup costs no reconnect."""
+
+PICTURE_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+
+_DRIFT_PPM = 200  # two crystals differ by less
+_MAX_LAG_NS = 5_000_000_000  # beyond this the stream's clock was reset, not late
+
+
+class SourceOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Options every source takes in its URI.
+
+    open_timeout_s: from opening to the first frame. read_timeout_s: silence until the source is `stalled`;
+    after twice that it is `lost`. reconnect: try again after a loss, waiting backoff_s, then twice as long
+    each time, at most backoff_max_s.
+    """
+
+    open_timeout_s: Seconds = 10.0
+    read_timeout_s: Seconds = 2.0
+    reconnect: bool = True
+    backoff_s: Seconds = 0.5
+    backoff_max_s: Seconds = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Grabbed:
+    """One frame as a capture hands it over; `image` is (H, W, 3) uint8, BGR, and belongs to the receiver.
+
+    t_capture_ns is CLOCK_MONOTONIC. A stamp in the future means "not before then": the source waits for it,
+    which is how files and synthetic scenes are paced.
+    """
+
+    image: np.ndarray
+    t_capture_ns: int
+    timestamp_quality: TimestampQuality
+    frame_ref: str = ""
+
+
+class BadFrameError(SourceError):
+    """One frame could not be read; it is counted and the next `grab` goes on after it."""
+
+
+class Capture(Protocol):
+    """One connection to one device, file or stream; built from a `Uri`, opened once, never reused.
+
+    All methods but `interrupt` run on the capture thread. The constructor acquires nothing; it raises
+    ConfigError for bad options and SourceOpenError for what waiting will not bring, such as a missing file.
+
+    live: True when the world does not wait: the newest frame wins, older ones are dropped, a loss is retried.
+    False: every frame is handed over once, and a failure is final.
+    note: what a user should know about the opened stream, "" for nothing; it becomes a reason in the events.
+    """
+
+    live: bool
+    options: SourceOptions
+    note: str
+
+    def open(self) -> None:
+        """Open the device.
+
+        Raises: SourceOpenError when no waiting cures it, another SourceError or OSError if it may work later.
+        """
+
+    def grab(self, into: np.ndarray | None) -> Grabbed:
+        """Wait for the next frame; refill `into`, (H, W, 3) uint8, when its shape fits, else allocate.
+
+        Raises: EndOfStreamError at the end, BadFrameError for one bad frame, another SourceError for a loss.
+        """
+
+    def close(self) -> None:
+        """Release the device. Called once, also when `open` failed."""
+
+    def interrupt(self) -> None:
+        """Make a blocked `open` or `grab` return soon if that is possible; any thread; must not block."""
+
+
+class PtsClock:
+    """Presentation time stamps to CLOCK_MONOTONIC, anchored at the fastest arrival seen.
+
+    The smallest (arrival - pts) is the path's least delay. It may rise by 200 ppm, more than two crystals
+    differ, so that a drifting camera clock does not make its frames look ever older.
+    """
+
+    def __init__(self) -> None:
+        self._offset_ns: int | None = None
+        self._t_last_ns = 0
+
+    def monotonic_ns(self, pts_ns: int, t_arrival_ns: int) -> int:
+        """Return when the frame with this stamp was taken, never later than its arrival."""
+        offset_ns = t_arrival_ns - pts_ns
+        if self._offset_ns is None or abs(offset_ns - self._offset_ns) > _MAX_LAG_NS:
+            self._offset_ns = offset_ns
+        else:
+            drift_ns = (t_arrival_ns - self._t_last_ns) * _DRIFT_PPM // 1_000_000
+            self._offset_ns = min(offset_ns, self._offset_ns + drift_ns)
+        self._t_last_ns = t_arrival_ns
+        return pts_ns + self._offset_ns
+
+
+def mask_secrets(text: str) -> str:
+    """Return the text with passwords in URLs and in `...pw=` or `password=` properties replaced by ***."""
+    text = re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", text)
+    return re.sub(r"(\b[\w-]*(?:pw|passw(?:or)?d)=)[^\s&]+", r"\1***", text, flags=re.IGNORECASE)

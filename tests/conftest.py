@@ -1,0 +1,39 @@
+"""Fixtures that say why they skip: shared test material, the catalogue, GStreamer."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge import catalogue as catalogue_module
+from edge.errors import CatalogueError
+
+MODEL_FILES = ("yolox_nano.onnx", "FastestDet.onnx", "mobilenet_v2_1.0_224_quant.tflite")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The shared test material; unset means skip, set but incomplete means fail."""
+    folder = os.environ.get("HARRIER_SHARED")
+    if not folder:
+        pytest.skip("HARRIER_SHARED is not set: no shared models and pictures")
+    root = Path(folder)
+    missing = [name for name in MODEL_FILES if not (root / "models" / name).is_file()]
+    missing += [] if (root / "data" / "coco-val80" / "instances.json").is_file() else ["data/coco-val80"]
+    if missing:
+        pytest.fail(f"HARRIER_SHARED is set, but lacks {', '.join(missing)}")
+    return root
+
+
+@pytest.fixture(scope="session")
+def catalogue(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Pull a catalogue entry once (into the user's own cache) and return its folder."""
+
+    def pull(name: str) -> Path:
+        try:
+            return catalogue_module.pull(name, None)
+        except CatalogueError as exc:
+            pytest.skip(f"the catalogue cannot be reached: {exc}")
+
+    return pull

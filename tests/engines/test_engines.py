@@ -1,0 +1,145 @@
+"""Every engine against the same checks, on real models, and what each says about files it cannot run."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from edge.config import EngineSection
+from edge.errors import AcceleratorError, ConfigError, EngineError
+from edge.model import load_engine
+from edge.testing import check_engine
+
+NULL_FILE = """
+[[inputs]]
+name = "image"
+shape = [1, 8, 8, 3]
+dtype = "uint8"
+layout = "NHWC"
+scale = 0.0078125
+zero_point = 128
+
+[[outputs]]
+name = "scores"
+shape = [1, 10]
+fill = 0.25
+"""
+
+
+@pytest.fixture()
+def null_file(tmp_path: Path) -> Path:
+    path = tmp_path / "model.null"
+    path.write_text(NULL_FILE)
+    return path
+
+
+def onnx_file(folder: Path, batch: int | str = 1, rows: int | str = 4) -> Path:
+    """x * 2 on (batch, 3, rows, 4)."""
+    shape = [batch, 3, rows, 4]
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        "double",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    helper.set_model_props(model, {"task": "detect"})
+    path = folder / "double.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def test_null_engine_keeps_the_contract(null_file):
+    engine = load_engine(null_file, EngineSection())
+    assert engine.input_specs[0].quantization.zero_point == 128
+    assert (engine.outputs[0] == 0.25).all()
+    check_engine(engine)
+
+
+def test_litert_keeps_the_contract_on_the_catalogue_model(catalogue):
+    engine = load_engine(catalogue("face") / "face_detection_short_range.tflite", EngineSection(threads=1))
+    assert [spec.shape for spec in engine.output_specs] == [(1, 896, 16), (1, 896, 1)]
+    assert engine.input_specs[0].layout == "NHWC"
+    check_engine(engine)
+
+
+@pytest.mark.shared()
+def test_litert_keeps_the_contract_on_a_quantized_model(shared):
+    engine = load_engine(shared / "models/mobilenet_v2_1.0_224_quant.tflite", EngineSection())
+    assert engine.input_specs[0].quantization.zero_point == 128
+    assert engine.input_specs[0].dtype == np.uint8
+    check_engine(engine)
+
+
+@pytest.mark.shared()
+@pytest.mark.parametrize("name", ["yolox_nano.onnx", "FastestDet.onnx"])
+def test_onnxruntime_keeps_the_contract_on_real_models(shared, name):
+    engine = load_engine(shared / "models" / name, EngineSection(threads=1))
+    assert engine.input_specs[0].layout == "NCHW"
+    check_engine(engine)
+
+
+def test_litert_views_outlive_the_engine(catalogue):
+    engine = load_engine(catalogue("face") / "face_detection_short_range.tflite", EngineSection(threads=1))
+    scores = engine.outputs[1]
+    engine.run()
+    before = scores.copy()
+    engine.close()
+    assert np.array_equal(scores, before)  # the view keeps the interpreter's memory alive
+
+
+def test_onnxruntime_binds_its_arrays_once(tmp_path):
+    engine = load_engine(onnx_file(tmp_path, batch="N"), EngineSection())
+    assert engine.embedded["task"] == "detect"
+    for value in (1.5, -2.0):
+        engine.inputs[0][...] = value
+        engine.run()
+        assert (engine.outputs[0] == 2 * value).all()
+    fixed = load_engine(onnx_file(tmp_path), EngineSection())
+    output = fixed.outputs[0]
+    for value in (3.0, 4.0):
+        fixed.inputs[0][...] = value
+        fixed.run()
+        assert fixed.outputs[0] is output
+        assert (output == 2 * value).all()
+
+
+def test_unknown_size_and_provider_are_explained(tmp_path):
+    with pytest.raises(EngineError, match="fixed size"):
+        load_engine(onnx_file(tmp_path, rows="H"), EngineSection())
+    with pytest.raises(ConfigError, match="did you mean 'CPUExecutionProvider'"):
+        load_engine(onnx_file(tmp_path), EngineSection(providers=["CPUExecutionProvidr"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("text.tflite", b"just some text, no model at all", "is not a TensorFlow Lite model"),
+        ("empty.tflite", b"", "is not a TensorFlow Lite model"),
+        ("text.onnx", b"just some text, no model at all", "is not an ONNX model"),
+        ("model.txt", b"", "there is no engine 'txt'"),
+        ("model", b"", "no suffix"),
+    ],
+)
+def test_files_that_are_no_model_are_explained(tmp_path, name, content, says):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises((EngineError, ConfigError), match=says) as caught:
+        load_engine(tmp_path / name, EngineSection())
+    assert "\n" not in str(caught.value)
+
+
+def test_a_truncated_model_is_explained(tmp_path, catalogue):
+    whole = (catalogue("face") / "face_detection_short_range.tflite").read_bytes()
+    (tmp_path / "cut.tflite").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(EngineError, match="damaged or cut short"):
+        load_engine(tmp_path / "cut.tflite", EngineSection())
+
+
+@pytest.mark.shared()
+def test_models_this_machine_cannot_run_are_explained(shared):
+    with pytest.raises(AcceleratorError, match="compiled for the Edge TPU"):
+        load_engine(shared / "models/mobilenet_v1_0.25_128_quant_edgetpu.tflite", EngineSection())
+    with pytest.raises(EngineError, match="custom operators the runtime lacks .fake-op-double"):
+        load_engine(shared / "models/model_invoking_error.tflite", EngineSection())
