@@ -1,7 +1,7 @@
 """Models and samples by name: where each comes from, its SHA-256, licence and manifest, and how it is pulled.
 
-`edge/models.toml` holds the entries Harrier ships; `models.toml` in Harrier's home folder adds the user's own,
-in the same form. A name may be defined once: a user's entry never replaces another one silently.
+`edge/models.toml` holds the entries Harrier ships; `models.toml` in Harrier's home folder adds the user's
+own, in the same form. A name may be defined once: a user's entry never replaces another one silently.
 
 A pull works in a hidden folder beside its goal, under a lock that the kernel releases when the process ends,
 and moves only a verified file into place. So a hidden folder that is found under the lock is a dead pull's.
@@ -10,6 +10,7 @@ and moves only a verified file into place. So a hidden folder that is found unde
 import fcntl
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,7 +37,7 @@ class Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """One table of a catalogue: `[NAME]`, `[NAME.source]` and, for a model, `[NAME.manifest]`.
 
     file: the name it gets, a bare file name. manifest: a `manifest.toml` without name, description, licence,
-    provenance and sha256, which come from the entry. name and catalogue (the file it stands in) are filled in.
+    provenance and sha256, which come from the entry. name and catalogue (the file with the entry) are added.
     """
 
     name: _Name
@@ -114,7 +115,8 @@ def pull(name: str, progress: Progress | None = None, extra: Path | None = None)
     """Return the folder of an entry, fetching and verifying what is missing or damaged.
 
     The folder belongs to the catalogue: a changed manifest.toml is written anew, a file with another hash is
-    fetched again. What is right already costs no network; a file put there by hand with the right hash counts.
+    fetched again. What is right already costs no network; a file put there by hand with the right hash
+    counts.
     Raises: CatalogueError for an unknown name, a failed or interrupted download, a wrong hash or a home that
     cannot be written; ConfigError when a catalogue file is wrong. In each case the folder is as it was.
     """
@@ -209,11 +211,13 @@ def _locked(path: Path, report: Progress) -> Iterator[None]:
 
 
 def _pull(entry: Entry, folder: Path, report: Progress) -> None:
-    work = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(work, ignore_errors=True)
+    hidden = f".{folder.name}.part-"
+    for dead in folder.parent.glob(f"{hidden}*"):
+        shutil.rmtree(dead, ignore_errors=True)
+    work = Path(tempfile.mkdtemp(prefix=hidden, dir=folder.parent))
     bundle = work / "bundle"
     try:
-        bundle.mkdir(parents=True)
+        bundle.mkdir()
         if not _intact(entry, folder):
             _fetch_verified(entry, bundle / entry.file, work, report)
         if entry.kind == "model":

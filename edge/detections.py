@@ -28,7 +28,7 @@ class Detections:
         return self.count
 
     def take(self, other: "Detections", indices: np.ndarray) -> None:
-        """Refill with the entries of `other` at `indices` (N,) int, in that order, as far as capacity reaches."""
+        """Refill with the entries of `other` at `indices` (N,) int64, in that order, as far as capacity reaches."""
         n = min(len(indices), self.capacity)
         chosen = indices[:n]
         self.count = n

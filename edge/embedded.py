@@ -1,9 +1,9 @@
 """What a bare model file says about itself: Ultralytics properties and TensorFlow Lite metadata.
 
-Both are optional and written by others, so nothing here raises over their content: what cannot be read becomes
-a note. The formats are those of Ultralytics' exporter (ONNX metadata properties; metadata.json or temp_meta.txt
-in a zip behind a .tflite file) and of TensorFlow Lite's metadata_schema.fbs 1.1 (a buffer named TFLITE_METADATA,
-label files in the zip).
+Both are optional and written by others, so nothing here raises over their content: what cannot be read
+becomes a note. The formats are those of Ultralytics' exporter (ONNX metadata properties; metadata.json or
+temp_meta.txt in a zip behind a .tflite file) and of TensorFlow Lite's metadata_schema.fbs 1.1 (a buffer
+named TFLITE_METADATA, label files in the zip).
 """
 
 import ast
@@ -48,7 +48,8 @@ class Embedded:
     """What a model file states. Empty values are not stated.
 
     origin: where it stands, for people. contract: keys of InputContract that the file states or that its
-    exporter always uses. family, params: the decoder's. labels: in class order. notes: what was left out and why.
+    exporter always uses. family, params: the decoder's. labels: in class order. notes: what was left out
+    and why.
     """
 
     origin: str
@@ -63,7 +64,7 @@ class Embedded:
 
 
 def from_onnx_properties(properties: Mapping[str, str]) -> Embedded | None:
-    """Return what Ultralytics wrote into an ONNX file's metadata properties, None when it did not write them."""
+    """Return what Ultralytics wrote into an ONNX file's metadata properties, None without its keys."""
     return _ultralytics(properties, "Ultralytics metadata inside the ONNX file")
 
 
@@ -270,8 +271,8 @@ def _nearly_identity(mean: list[float], std: list[float], levels: InputLevels) -
 def _identity(levels: InputLevels) -> dict[str, Any]:
     """The normalization whose quantized result is the pixel itself (less 128 for int8).
 
-    The schema says so of quantized inputs ("scaled back to [0, 255]"), while the stated mean and std, put through
-    the tensor's own scale and zero point, would move many pixels by one level.
+    The schema says so of quantized inputs ("scaled back to [0, 255]"), while the stated mean and std, put
+    through the tensor's own scale and zero point, would move many pixels by one level.
     """
     scale, zero_point, offset = levels
     return {"mean": (float(zero_point - offset),) * 3, "std": (1 / scale,) * 3}

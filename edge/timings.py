@@ -12,7 +12,7 @@ __all__ = ["Stage", "StageTimings"]
 class Stage(IntEnum):
     """The parts of one step in their order; together they are the whole step.
 
-    WAIT is the time spent waiting for a frame, AGE-relevant but not work; the others are work.
+    WAIT is spent waiting for a frame to come; the others are work.
     """
 
     WAIT = 0
@@ -60,7 +60,7 @@ class StageTimings:
 
     @property
     def stages_ns(self) -> np.ndarray:
-        """A copy, (N, len(Stage)) int64 ns, of the steps still in the ring, oldest first."""
+        """A copy, (N, S) int64 ns, one column per Stage, of the steps still in the ring, oldest first."""
         return self._unrolled(self._stages)
 
     @property

@@ -8,11 +8,26 @@ from typing import Literal
 from edge.decoders.heads import cell_count, image_size_wh, planes
 from edge.tensor import TensorSpec
 
-__all__ = ["FusedHead", "described_cells", "fused_head", "is_cell_count", "split_roles"]
+__all__ = [
+    "MOST_QUERIES",
+    "STRIDE_SETS",
+    "FusedHead",
+    "described_cells",
+    "fused_head",
+    "is_cell_count",
+    "split_roles",
+]
 
 P5 = (8, 16, 32)
 P6 = (8, 16, 32, 64)
 P2 = (4, 8, 16, 32)
+STRIDE_SETS = (P5, P6, P2)
+ROLE_WORDS = {
+    "boxes": ("box", "det", "reg"),
+    "scores": ("score", "cls", "class", "conf"),
+    "logits": ("logit", "label", "score", "cls", "class"),
+    "objectness": ("obj",),
+}
 MOST_QUERIES = 1000  # transformer and end-to-end heads propose a few hundred boxes
 
 
@@ -45,7 +60,7 @@ def described_cells(size_wh: tuple[int, int], strides: Sequence[int], per_cell: 
 
 def is_cell_count(count: int, size_wh: tuple[int, int]) -> bool:
     """Return whether a grid detector of this input size would have `count` candidates."""
-    return any(count in (cell_count(size_wh, s), 3 * cell_count(size_wh, s)) for s in (P5, P6, P2))
+    return any(count in (cell_count(size_wh, s), 3 * cell_count(size_wh, s)) for s in STRIDE_SETS)
 
 
 def fused_head(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> FusedHead | None:
@@ -96,7 +111,7 @@ def split_roles(
 ) -> tuple[dict[str, str], int] | None:
     """Return role -> output name and the number of candidates when the outputs are one tensor a role, else None.
 
-    widths: channels of each role, None for any. Where shapes leave a choice, names that contain the role decide.
+    widths: channels of each role, None for any. Where shapes leave a choice, names that speak of the role decide.
     """
     if len(outputs) != len(widths) or any(len(o.shape) != 3 for o in outputs):
         return None
@@ -108,10 +123,12 @@ def split_roles(
             if all(o is not None and w in (None, o) for o, w in zip(others, widths.values(), strict=True)):
                 found.append(({r: o.name for r, o in zip(widths, order, strict=True)}, candidates))
     if len(found) > 1:
-        found = [
-            (roles, n) for roles, n in found if all(r.rstrip("s") in v.lower() for r, v in roles.items())
-        ]
+        found = [(roles, n) for roles, n in found if all(_names(v, r) for r, v in roles.items())]
     return found[0] if len(found) == 1 else None
+
+
+def _names(name: str, role: str) -> bool:
+    return any(word in name.lower() for word in ROLE_WORDS[role])
 
 
 def _other(pair: tuple[int, int], candidates: int) -> int | None:

@@ -16,7 +16,6 @@ __all__ = [
     "BadFrameError",
     "Capture",
     "Grabbed",
-    "PtsClock",
     "Seconds",
     "SourceOptions",
     "mask_secrets",
@@ -25,12 +24,9 @@ __all__ = [
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 LOST_AFTER_TIMEOUTS = 2
-"""A silent device is `stalled` after one read_timeout_s, lost after this many: a hiccup costs no reconnect."""
+"""A silent device is `stalled` after one read_timeout_s, lost after this many; a hiccup is no reconnect."""
 
 PICTURE_SUFFIXES = frozenset((".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
-
-_DRIFT_PPM = 200  # two crystals differ by less
-_MAX_LAG_NS = 5_000_000_000  # beyond this the stream's clock was reset, not late
 
 
 class SourceOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
@@ -98,29 +94,6 @@ class Capture(Protocol):
 
     def interrupt(self) -> None:
         """Make a blocked `open` or `grab` return soon if that is possible; any thread; must not block."""
-
-
-class PtsClock:
-    """Presentation time stamps to CLOCK_MONOTONIC, anchored at the fastest arrival seen.
-
-    The smallest (arrival - pts) is the path's least delay. It may rise by 200 ppm, more than two crystals
-    differ, so that a drifting camera clock does not make its frames look ever older.
-    """
-
-    def __init__(self) -> None:
-        self._offset_ns: int | None = None
-        self._t_last_ns = 0
-
-    def monotonic_ns(self, pts_ns: int, t_arrival_ns: int) -> int:
-        """Return when the frame with this stamp was taken, never later than its arrival."""
-        offset_ns = t_arrival_ns - pts_ns
-        if self._offset_ns is None or abs(offset_ns - self._offset_ns) > _MAX_LAG_NS:
-            self._offset_ns = offset_ns
-        else:
-            drift_ns = (t_arrival_ns - self._t_last_ns) * _DRIFT_PPM // 1_000_000
-            self._offset_ns = min(offset_ns, self._offset_ns + drift_ns)
-        self._t_last_ns = t_arrival_ns
-        return pts_ns + self._offset_ns
 
 
 def mask_secrets(text: str) -> str:

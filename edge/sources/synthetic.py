@@ -11,6 +11,7 @@ import numpy as np
 from edge.clock import monotonic_ns
 from edge.errors import ConfigError, EndOfStreamError
 from edge.sources.capture import Grabbed, SourceOptions
+from edge.sources.stamps import Pacer
 from edge.uri import Uri
 
 __all__ = ["SHAPE_LABELS", "SyntheticOptions", "SyntheticSource", "truth"]
@@ -19,14 +20,13 @@ SHAPE_LABELS = ("rectangle", "circle", "triangle")
 
 _SidePx = Annotated[int, msgspec.Meta(ge=32, le=8192)]
 _COLOURS_BGR = ((40, 40, 230), (60, 200, 60), (230, 120, 40), (40, 220, 230), (220, 60, 200), (230, 220, 60))
-_MAX_LAG_NS = 500_000_000
 
 
 class SyntheticOptions(SourceOptions, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """size: width x height in px. fps: 0 for as fast as the reader takes them.
 
-    frames: how many, 0 for endless. shapes: how many; shape i is of class i modulo 3. seed: fixes sizes, paths
-    and the background.
+    frames: how many, 0 for endless. shapes: how many; shape i is of class i modulo 3. seed: fixes sizes,
+    paths and the background.
     """
 
     size: tuple[_SidePx, _SidePx] = (640, 480)
@@ -60,12 +60,11 @@ class SyntheticSource:
         self.options: SyntheticOptions = uri.options(SyntheticOptions)
         self.live = self.options.fps > 0
         self._seq = 0
-        self._t_start_ns = 0
+        self._pacer = Pacer()
 
     def open(self) -> None:
         """Draw the background."""
         self._background = _background(self.options)
-        self._t_start_ns = monotonic_ns()
 
     def grab(self, into: np.ndarray | None) -> Grabbed:
         """Return the next frame, stamped with when it is due.
@@ -79,25 +78,15 @@ class SyntheticSource:
         np.copyto(into, self._background)
         for index, path in enumerate(_paths(self.options)):
             _draw(into, index, _box(self._seq, path))
-        grabbed = Grabbed(into, self._due_ns(), "generated", str(self._seq))
         self._seq += 1
-        return grabbed
+        t_ns = self._pacer.due_ns(int(1e9 / self.options.fps)) if self.live else monotonic_ns()
+        return Grabbed(into, t_ns, "generated", str(self._seq - 1))
 
     def close(self) -> None:
         """Do nothing; there is no device."""
 
     def interrupt(self) -> None:
         """Do nothing; drawing never blocks."""
-
-    def _due_ns(self) -> int:
-        now_ns = monotonic_ns()
-        if not self.live:
-            return now_ns
-        due_ns = self._t_start_ns + int(self._seq * 1e9 / self.options.fps)
-        if now_ns - due_ns > _MAX_LAG_NS:  # drawing cannot keep up: run slower rather than ever later
-            self._t_start_ns += now_ns - due_ns
-            return now_ns
-        return due_ns
 
 
 @lru_cache(maxsize=8)

@@ -7,6 +7,7 @@ wall clock is not. Boxes are [x1, y1, x2, y2] in source px, x right, y down.
 from typing import Literal
 
 import msgspec
+import numpy as np
 
 from edge.clock import monotonic_ns, unix_ns_from_monotonic_ns
 from edge.detections import Classification, Detections
@@ -110,9 +111,10 @@ def decode(line: bytes) -> Message:
 
 def _records(detections: Detections, labels: list[str]) -> list[DetectionRecord]:
     n = detections.count
-    boxes = detections.xyxy[:n].round(2).tolist()
+    boxes = detections.xyxy[:n].astype(np.float64).round(2).tolist()  # float32 would print 17 digits
     scores = detections.scores[:n].tolist()
-    keypoints = None if detections.keypoints is None else detections.keypoints[:n].round(2).tolist()
+    points = detections.keypoints
+    keypoints = None if points is None else points[:n].astype(np.float64).round(2).tolist()
     return [
         DetectionRecord(
             label=labels[c] if c < len(labels) else str(c),

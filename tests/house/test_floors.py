@@ -1,0 +1,85 @@
+"""Imports go down the floors only, rooms never import each other, and nothing imports in a circle."""
+
+import ast
+
+import pytest
+from tree import modules
+
+FLOORS = {
+    0: "errors clock frame tensor boxes detections timings",
+    1: "structs toml_text uri manifest config registry wire flatbuffer tflite_file embedded fetch catalogue bundle",
+    2: "sources preprocess engines decoders nms tracking geometry publishers",
+    3: "model pipeline health realtime",
+    4: "run stats progress draw inspection client testing bench doctor web cli __main__",
+}
+FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
+LAZY_MODULES = {"edge.cli"}  # each subcommand imports what it needs, so that --help is quick
+
+
+def part_of(module: str) -> str:
+    """The file or folder right under edge/ that a module belongs to."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def imports_of(module: str) -> set[str]:
+    """The modules of this project that a module imports, at any depth of its code."""
+    known = modules()
+    found = set()
+    for node in ast.walk(known[module]):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name for name in inner if name in known} or {node.module}
+    return {name for name in found if name.split(".")[0] in ("edge", "convert", "calibration")}
+
+
+EDGE = [name for name in modules() if name.startswith("edge.")]
+
+
+@pytest.mark.parametrize("module", EDGE)
+def test_every_module_has_a_floor_and_imports_go_down(module):
+    own = part_of(module)
+    assert own in FLOOR_OF, f"put {own} on a floor in this test and in docs/architecture.md"
+    for imported in imports_of(module):
+        other = part_of(imported)
+        if not other:
+            continue  # edge itself: the version
+        assert FLOOR_OF[other] <= FLOOR_OF[own], f"{module} imports {imported} from a higher floor"
+        if FLOOR_OF[own] == 2 and other != own:
+            assert FLOOR_OF[other] < 2, f"the rooms {own} and {other} must not know each other"
+
+
+@pytest.mark.parametrize("module", EDGE)
+def test_the_runtime_imports_neither_converter_nor_calibration(module):
+    assert not [name for name in imports_of(module) if name.startswith(("convert", "calibration"))]
+
+
+def test_nothing_imports_in_a_circle():
+    known = modules()
+    graph = {name: {i for i in imports_of(name) if i in known and i != name} for name in known}
+    graph.pop("edge", None)
+    while graph:
+        leaves = [name for name, imported in graph.items() if not imported & graph.keys()]
+        assert leaves, f"these import each other: {sorted(graph)}"
+        for name in leaves:
+            del graph[name]
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if name not in LAZY_MODULES])
+def test_imports_stand_at_the_top(module):
+    for node in ast.walk(modules()[module]):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            inner = [n for n in ast.walk(node) if isinstance(n, ast.Import | ast.ImportFrom)]
+            assert not inner, f"{module}.{node.name} imports inside a function"
+
+
+def test_only_the_registry_names_leaf_modules():
+    leaves = ("edge.sources.", "edge.engines.", "edge.decoders.", "edge.publishers.")
+    shared = ("base", "state", "capture")
+    for module in EDGE:
+        if FLOOR_OF[part_of(module)] < 3:
+            continue
+        for imported in imports_of(module):
+            if imported.startswith(leaves):
+                assert imported.split(".")[2] in shared, f"{module} imports the leaf {imported}: use the registry"
