@@ -6,8 +6,6 @@ temp_meta.txt in a zip behind a .tflite file) and of TensorFlow Lite's metadata_
 named TFLITE_METADATA, label files in the zip).
 """
 
-import ast
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -15,12 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge import ultralytics
 from edge.flatbuffer import Table
 from edge.tflite_file import (
-    MAX_TEXT_BYTES,
     InputLevels,
     custom_ops,
     input_levels,
+    input_shape,
     is_tflite,
     mapped_model,
     metadata_table,
@@ -29,11 +28,7 @@ from edge.tflite_file import (
 
 __all__ = ["Embedded", "from_onnx_properties", "from_tflite", "tflite_custom_ops"]
 
-MAX_LABELS = 100_000
-
-_UNREADABLE = (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError)
 _ULTRALYTICS_FILES = ("metadata.json", "TFLITE_ULTRALYTICS_METADATA.json", "temp_meta.txt")
-_FAMILIES = {"detect": "yolo", "pose": "yolo", "segment": "yolo", "classify": "classification"}
 
 # Numbers of fields in metadata_schema.fbs
 _META_NAME, _META_DESCRIPTION, _META_SUBGRAPHS, _META_LICENCE, _META_FILES = 0, 1, 3, 5, 6
@@ -65,7 +60,7 @@ class Embedded:
 
 def from_onnx_properties(properties: Mapping[str, str]) -> Embedded | None:
     """Return what Ultralytics wrote into an ONNX file's metadata properties, None without its keys."""
-    return _ultralytics(properties, "Ultralytics metadata inside the ONNX file")
+    return _ultralytics(properties, "Ultralytics metadata inside the ONNX file", None)
 
 
 def from_tflite(path: Path) -> Embedded | None:
@@ -76,7 +71,7 @@ def from_tflite(path: Path) -> Embedded | None:
     files, notes = zip_tail(path)
     for name in _ULTRALYTICS_FILES:
         if name in files:
-            said = _ultralytics_file(files[name], name)
+            said = _ultralytics_file(files[name], name, _shape(path))
             if said:
                 return said
             notes.append(f"{name} inside the file is unreadable and was ignored")
@@ -86,7 +81,7 @@ def from_tflite(path: Path) -> Embedded | None:
             if found is None:
                 return Embedded(f"the end of {path.name}", notes=notes) if notes else None
             return _tflite_metadata(found, input_levels(model), files, notes)
-    except (OSError, *_UNREADABLE) as exc:
+    except (OSError, ValueError) as exc:
         notes.append(f"the metadata inside the file is unreadable and was ignored ({exc})")
         return Embedded("unreadable TensorFlow Lite metadata", notes=notes) if is_tflite(path) else None
 
@@ -103,41 +98,40 @@ def tflite_custom_ops(path: Path) -> list[str]:
         return []
 
 
-def _ultralytics_file(content: bytes, name: str) -> Embedded | None:
+def _ultralytics_file(content: bytes, name: str, shape: list[int]) -> Embedded | None:
     try:
-        text = content.decode("utf-8")
-        properties = _literal(text)
-    except _UNREADABLE:
+        properties = ultralytics.literal(content.decode("utf-8"))
+    except ultralytics.UNREADABLE:
         return None
     if not isinstance(properties, dict):
         return None
-    return _ultralytics(properties, f"Ultralytics metadata ({name}) inside the TensorFlow Lite file")
+    origin = f"Ultralytics metadata ({name}) inside the TensorFlow Lite file"
+    return _ultralytics(properties, origin, shape)
 
 
-def _ultralytics(properties: Mapping[str, Any], origin: str) -> Embedded | None:
+def _ultralytics(
+    properties: Mapping[str, Any], origin: str, tflite_shape: list[int] | None
+) -> Embedded | None:
     """Read the exporter's keys, whose values are text (ONNX) or as they were (JSON, a Python dict)."""
     if "names" not in properties or not properties.keys() & {"stride", "task", "imgsz"}:
         return None
     notes: list[str] = []
-    values = {key: _value(properties[key]) for key in ("imgsz", "channels", "names") if key in properties}
     description = str(properties.get("description", ""))
     task = str(properties.get("task", "detect"))  # YOLOv5 wrote only stride and names
-    labels = _labels_from_names(values["names"])
+    family = ultralytics.family_of(task, description)
+    labels = ultralytics.labels_of(properties)
     if not labels:
         notes.append("the class names inside the file are unreadable and were ignored")
-    is_detr = bool(re.search(r"rt-?detr", description, re.IGNORECASE))
-    family = _FAMILIES.get(task)
-    if is_detr:
-        family = "detr"
-    elif family is None:
+    if family is None:
         notes.append(f"the file says its task is '{task}', which no decoder here knows")
     if task == "segment":
         notes.append("this is a segmentation model: boxes are decoded, masks are not")
     named = re.match(r"Ultralytics (\S+) model", description)
     return Embedded(
         origin,
-        contract=_ultralytics_contract(values, task, is_detr, notes),
+        contract=ultralytics.contract_of(properties, task, family, notes),
         family=family,
+        params=ultralytics.yolo_params(properties, task, tflite_shape) if family == "yolo" else {},
         labels=labels,
         name=named[1] if named else "",
         description=description,
@@ -146,65 +140,12 @@ def _ultralytics(properties: Mapping[str, Any], origin: str) -> Embedded | None:
     )
 
 
-def _ultralytics_contract(
-    values: Mapping[str, Any], task: str, is_detr: bool, notes: list[str]
-) -> dict[str, Any]:
-    """The preprocessing of Ultralytics' own predictors, which is the same for every model of a task."""
-    contract: dict[str, Any] = {"channel_order": "rgb", "scale": 1 / 255, "interpolation": "linear"}
-    contract |= {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-    if task == "classify":
-        contract |= {"resize": "crop", "crop_fraction": 1.0}
-    elif is_detr:
-        contract |= {"resize": "stretch"}
-    else:
-        contract |= {"resize": "letterbox", "placement": "center", "pad_value": 114}
-    if "channels" in values and values["channels"] != 3:
-        if values["channels"] == 1:
-            contract["channel_order"] = "gray"
-        else:
-            notes.append(f"the file states {values['channels']} input channels, which is no camera image")
-    size = values.get("imgsz")
-    size = [size, size] if isinstance(size, int) else size
-    if (
-        isinstance(size, list | tuple)
-        and len(size) == 2
-        and all(type(n) is int and 0 < n < 65536 for n in size)
-    ):
-        contract["size_wh"] = (size[1], size[0])  # imgsz is height, width
-    elif size is not None:
-        notes.append("the image size inside the file is unreadable and was ignored")
-    return contract
-
-
-def _literal(text: str) -> Any:
-    """A value that is JSON, or the text of a Python value without names or calls."""
-    if len(text) > MAX_TEXT_BYTES:
-        raise ValueError("too long")
+def _shape(path: Path) -> list[int]:
     try:
-        return json.loads(text)
-    except ValueError:
-        return ast.literal_eval(text.strip())
-
-
-def _value(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return _literal(value)
-    except _UNREADABLE:
-        return None
-
-
-def _labels_from_names(names: Any) -> list[str]:
-    if isinstance(names, list | tuple):
-        return [str(name) for name in names]
-    try:
-        by_id = {int(class_id): str(name) for class_id, name in names.items()}
-    except (AttributeError, ValueError, TypeError):
+        with mapped_model(path) as model:
+            return input_shape(model)
+    except (OSError, ValueError):
         return []
-    if not by_id or min(by_id) < 0 or max(by_id) >= MAX_LABELS:
-        return []
-    return [by_id.get(class_id, f"class {class_id}") for class_id in range(max(by_id) + 1)]
 
 
 def _tflite_metadata(

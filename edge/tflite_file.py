@@ -20,6 +20,7 @@ __all__ = [
     "InputLevels",
     "custom_ops",
     "input_levels",
+    "input_shape",
     "is_tflite",
     "mapped_model",
     "metadata_table",
@@ -85,11 +86,9 @@ def input_levels(model: Table) -> InputLevels | None:
 
     Raises: ValueError when the model is damaged.
     """
-    subgraph = model.item(_SUBGRAPHS, 0)
-    inputs = subgraph.numbers(1, "i")
-    if not inputs:
+    tensor = _first_input(model)
+    if tensor is None:
         return None
-    tensor = subgraph.item(0, inputs[0])
     quantization = tensor.table(4)
     offset = _PIXEL_OFFSETS.get(tensor.scalar(1, "b"))
     if quantization is None or offset is None:
@@ -98,6 +97,21 @@ def input_levels(model: Table) -> InputLevels | None:
     if len(scales) != 1 or len(zero_points) != 1 or not 0 < scales[0] < math.inf:
         return None
     return InputLevels(scales[0], zero_points[0], offset)
+
+
+def input_shape(model: Table) -> list[int]:
+    """Return the shape of the first input, [] when there is none.
+
+    Raises: ValueError when the model is damaged.
+    """
+    tensor = _first_input(model)
+    return tensor.numbers(0, "i") if tensor else []
+
+
+def _first_input(model: Table) -> Table | None:
+    subgraph = model.item(_SUBGRAPHS, 0)
+    inputs = subgraph.numbers(1, "i")
+    return subgraph.item(0, inputs[0]) if inputs else None
 
 
 def zip_tail(path: Path) -> tuple[dict[str, bytes], list[str]]:

@@ -96,10 +96,11 @@ def tflite(
     files: dict[str, bytes] | None = None,
     quantization: tuple[int, float, int] | None = None,
     custom: tuple[str, ...] = (),
+    shape: list[int] | None = None,
 ) -> Path:
     """Write a model of one input; quantization is TensorType, scale, zero point."""
     model, subgraph, tensor = schema.ModelT(), schema.SubGraphT(), schema.TensorT()
-    tensor.shape, tensor.buffer, tensor.name = [1, 8, 8, 3], 0, "image"
+    tensor.shape, tensor.buffer, tensor.name = shape or [1, 8, 8, 3], 0, "image"
     if quantization:
         tensor.type, tensor.quantization = quantization[0], schema.QuantizationParametersT()
         tensor.quantization.scale, tensor.quantization.zeroPoint = [quantization[1]], [quantization[2]]
@@ -135,6 +136,7 @@ def test_ultralytics_detector_in_onnx() -> None:
         "Ultralytics metadata inside the ONNX file",
         contract=said.contract,
         family="yolo",
+        params={"normalized": False},
         labels=["person", "bicycle", 'it\'s a "car"'],
         name="YOLO11n",
         description=ULTRALYTICS["description"],
@@ -197,6 +199,45 @@ def test_rt_detr_is_stretched_and_no_yolo() -> None:
     assert (said.family, contract_of(said).resize, said.name) == ("detr", "stretch", "rtdetr-l")
 
 
+@pytest.mark.parametrize(
+    ("more", "params"),
+    [
+        ({"end2end": "True"}, {"end_to_end": True}),
+        ({"end2end": "False"}, {}),
+        ({"args": "{'nms': True}"}, {"end_to_end": True}),
+        ({"args": "{'nms': False}"}, {}),
+        ({"task": "pose", "kpt_shape": "[17, 3]"}, {"keypoints": 17, "keypoint_dims": 3}),
+        ({"task": "pose", "kpt_shape": "[4, 2]"}, {"keypoints": 4, "keypoint_dims": 2}),
+        ({"task": "pose", "kpt_shape": "[0, 9]"}, {}),
+        ({"kpt_shape": "[17, 3]"}, {}),
+    ],
+)
+def test_parameters_of_the_head(more: dict[str, str], params: dict[str, object]) -> None:
+    said = from_onnx_properties({**ULTRALYTICS, **more})
+    assert said is not None
+    assert said.params == {"normalized": False, **params}
+    yolo = pytest.importorskip("edge.decoders.yolo")
+    assert msgspec.convert(said.params, yolo.YoloParams).end_to_end is bool(params.get("end_to_end"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "end_to_end", "normalized"),
+    [
+        ([1, 8, 8, 3], False, True),
+        ([1, 8, 8, 3], True, True),
+        ([1, 3, 8, 8], False, True),
+        ([1, 3, 8, 8], True, False),
+    ],
+)
+def test_coordinates_of_tflite_files_are_normalized_but_for_pytorchs_end_to_end(
+    tmp_path: Path, shape: list[int], end_to_end: bool, normalized: bool
+) -> None:
+    values = json.dumps({**ULTRALYTICS, "end2end": end_to_end}).encode()
+    said = from_tflite(tflite(tmp_path / "m.tflite", files={"metadata.json": values}, shape=shape))
+    assert said is not None
+    assert said.params["normalized"] is normalized
+
+
 def test_a_gray_model() -> None:
     said = from_onnx_properties({**ULTRALYTICS, "channels": "1"})
     assert said is not None
@@ -205,9 +246,20 @@ def test_a_gray_model() -> None:
 
 @pytest.mark.parametrize(
     "names",
-    ["{0: 'a', 1:", "__import__('os').system('true')", "{}", "{'x': 'a'}", "{-1: 'a'}", "{10**9: 'a'}", "5", "",
-     "{1000000000: 'a'}", "(" * 5000, "-" * 100_000 + "1", "[" * 100_000],
-)  # fmt: skip
+    [
+        "{0: 'a', 1:",
+        "__import__('os').system('true')",
+        "{}",
+        "{'x': 'a'}",
+        "{-1: 'a'}",
+        "{1000000000: 'a'}",
+        "5",
+        "",
+        "(" * 5000,
+        "-" * 100_000 + "1",
+        "[" * 100_000,
+    ],
+)
 def test_unreadable_names_become_a_note(names: str) -> None:
     said = from_onnx_properties({**ULTRALYTICS, "names": names})
     assert said is not None

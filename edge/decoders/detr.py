@@ -59,6 +59,7 @@ class DetrDecoder:
             raise ManifestError(f"the output '{columns.spec.name}' has no class column", "check its role")
         self.class_count: int | None = end - params.class_offset
         self.score_threshold = context.score_threshold
+        self._size_whwh = np.array([*context.size_wh] * 2, np.float32)
         self._softmax = Softmax(columns) if params.activation == "softmax" else None
         self._classes = slice(start, end)
         self._first_id = start - params.class_offset
@@ -80,7 +81,8 @@ class DetrDecoder:
         fused = fused_head(inputs, outputs)
         if fused and fused.family == "detr":
             why = f"{fused.described}, {fused.channels} = 4 box + {fused.channels - 4} class scores"
-            return Recognition("detr", {"raw": outputs[0].name}, {"activation": "none"}, contract, why)
+            params = {"activation": "none", "channels_first": False}
+            return Recognition("detr", {"raw": outputs[0].name}, params, contract, why)
         split = split_roles(outputs, {"boxes": 4, "logits": None})
         if split is None or split[1] > MOST_QUERIES or is_cell_count(split[1], size):
             return None
@@ -107,6 +109,5 @@ class DetrDecoder:
         if len(rows) > into.capacity:
             chosen = strongest(scores, into.capacity)
             rows, ids, scores = rows[chosen], ids[chosen], scores[chosen]
-        boxes = self._boxes.take(outputs, rows)
-        xyxy = xyxy_from_cxcywh(boxes)
+        xyxy = xyxy_from_cxcywh(self._boxes.take(outputs, rows) * self._size_whwh)
         refill(into, xyxy, np.minimum(scores, np.float32(1)), ids + self._first_id)

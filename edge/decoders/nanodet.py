@@ -98,7 +98,8 @@ class NanodetDecoder:
         """Refill `into` with candidates in engine-input px."""
         rows, scores, class_ids = self._scores.select(outputs, self.score_threshold, into.capacity)
         bins = self._boxes.take(outputs, rows).reshape(len(rows), 4, len(self._bins))
-        bins -= bins.max(axis=2, keepdims=True)
+        with np.errstate(invalid="ignore"):  # inf - inf: a box that is not finite is left out below
+            bins -= bins.max(axis=2, keepdims=True)
         np.exp(bins, out=bins)
         sides = (bins @ self._bins) / bins.sum(axis=2) * self._stride[rows, None]
         centres = self._centres_px[rows]

@@ -35,7 +35,7 @@ class SsdAnchorsParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     strides (px), anchors_per_cell (a layer) and anchor_offset (cells) lay square anchors as large as the input;
     layers of equal stride that follow each other share a grid. anchors lists them instead: cx, cy, w, h in 0..1.
     x_scale .. h_scale divide the numbers (default: input size in px, so that they are px where anchors are 1 x 1).
-    exponential: w and h are exponents. box_order: of the first four numbers. keypoints: x, y pairs after the box.
+    exponential: w and h are exponents. box_order: also of the keypoints. keypoints: x, y pairs after the box.
     activation of the scores; background: a column that is no class.
     """
 
@@ -99,7 +99,8 @@ class SsdAnchorsDecoder:
         scales = (params.x_scale, params.y_scale, params.w_scale, params.h_scale)
         self._scales = np.array([s or d for s, d in zip(scales, size * 2, strict=True)], np.float32)
         self._exponential = params.exponential
-        self._swapped = params.box_order == "yxhw"
+        pairs = np.arange(self._boxes.width).reshape(-1, 2)
+        self._xy_order = pairs[:, ::-1].ravel() if params.box_order == "yxhw" else None
 
     @classmethod
     def recognise(cls, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Recognition | None:
@@ -132,9 +133,9 @@ class SsdAnchorsDecoder:
         """Refill `into` with candidates and keypoints in engine-input px."""
         rows, scores, class_ids = self._scores.select(outputs, self.score_threshold, into.capacity)
         numbers = self._boxes.take(outputs, rows)
+        if self._xy_order is not None:
+            numbers = numbers[:, self._xy_order]
         anchors = self._anchors_px[rows]
-        if self._swapped:
-            numbers = numbers.reshape(len(rows), -1, 2)[:, :, ::-1].reshape(numbers.shape)
         boxes = numbers[:, :4] / self._scales
         if self._exponential:
             with np.errstate(over="ignore"):  # an infinite size is left out below

@@ -4,7 +4,6 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from types import TracebackType
 
 from edge.clock import monotonic_ns
 from edge.errors import EndOfStreamError, SourceError, SourceOpenError, SourceTimeoutError
@@ -22,9 +21,8 @@ from edge.sources.link import Link
 from edge.sources.slot import LatestFrame
 from edge.sources.state import SourceEvent, SourceState, SourceStats
 
-__all__ = ["FrameSource", "SourceEvent", "SourceState", "SourceStats", "backoff_s", "open_source"]
+__all__ = ["FrameSource", "SourceEvent", "SourceState", "SourceStats", "open_source"]
 
-_GRACE_S = 0.5  # what an interrupted capture gets before it is abandoned; close() must stay under 1 s
 _MAX_HUNG = 3  # abandoned capture threads that may still be alive before no new one is started
 _MAX_EVENTS = 64
 
@@ -61,9 +59,7 @@ class FrameSource:
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     @property
@@ -139,8 +135,10 @@ class FrameSource:
     def _timeout_error(self, timeout_s: float) -> SourceTimeoutError:
         if self._supervisor.ident is None:
             return SourceTimeoutError(f"{self.source_id} was not started", "call start() before read()")
-        reason = f"{self._state}: {self._reason}" if self._reason else self._state
-        cure = self._trouble.cure if self._trouble else "wait, or check the camera"
+        trouble = None if self._state == "streaming" else self._trouble
+        reason = self._reason or (trouble.cause if trouble else "")
+        reason = f"{self._state}: {reason}" if reason else self._state
+        cure = trouble.cure if trouble else "wait, or check the camera"
         return SourceTimeoutError(f"no frame from {self.source_id} within {timeout_s:g} s ({reason})", cure)
 
     def _note(self, state: SourceState, reason: str) -> None:
@@ -165,7 +163,7 @@ class FrameSource:
             if self._closing.is_set() or self._conclude(link):
                 return
             attempt = 0 if link.frames else attempt
-            if self._closing.wait(backoff_s(attempt, self.options.backoff_s, self.options.backoff_max_s)):
+            if self._closing.wait(self.options.wait_s(attempt)):
                 return
             attempt += 1
 
@@ -193,7 +191,7 @@ class FrameSource:
         read_s, open_s = self.options.read_timeout_s, self.options.open_timeout_s
         while True:
             t_busy_ns = link.t_busy_ns
-            silent_s = 0.0 if t_busy_ns is None else (monotonic_ns() - t_busy_ns) / 1e9
+            silent_s = link.silent_s()
             limit_s = read_s * LOST_AFTER_TIMEOUTS if link.frames else open_s
             if silent_s >= limit_s:
                 did = "sent no frame for" if link.frames else "did not open within"
@@ -205,8 +203,8 @@ class FrameSource:
                 with self._changed:
                     if self._state == "streaming" and link.t_busy_ns == t_busy_ns:
                         self._note("stalled", f"no frame for {read_s:g} s")
-            else:
-                limit_s = min(limit_s, read_s) if link.frames else limit_s
+            elif link.frames:
+                limit_s = read_s
             if link.wake.wait(min(limit_s - silent_s, read_s) + 0.001):
                 return
 
@@ -215,8 +213,7 @@ class FrameSource:
         link.stop.set()
         with self._changed:
             self._changed.notify_all()
-        link.capture.interrupt()
-        if link.ended.wait(_GRACE_S):
+        if link.end():
             return
         with self._changed:
             self._slot.forfeit()
@@ -272,11 +269,6 @@ class FrameSource:
             if not link.stop.is_set():
                 self._corrupt += 1
                 self._note(self._state, error.cause)
-
-
-def backoff_s(attempt: int, first_s: float, max_s: float) -> float:
-    """Return the wait after failed attempt number `attempt`, from 0: doubled each time, up to max_s."""
-    return min(first_s * 2.0 ** min(attempt, 32), max_s)
 
 
 def open_source(text: str) -> FrameSource:

@@ -43,6 +43,10 @@ class SourceOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
     backoff_s: Seconds = 0.5
     backoff_max_s: Seconds = 10.0
 
+    def wait_s(self, attempt: int) -> float:
+        """Return the wait after failed attempt number `attempt`, from 0."""
+        return min(self.backoff_s * 2.0 ** min(attempt, 32), self.backoff_max_s)
+
 
 @dataclass(frozen=True, slots=True)
 class Grabbed:

@@ -1,6 +1,9 @@
 """One connection of a source: a capture and the thread it runs on."""
 
+import atexit
 import threading
+import time
+import weakref
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +13,10 @@ from edge.errors import SourceError, SourceOpenError
 from edge.sources.capture import BadFrameError, Capture, Grabbed
 
 __all__ = ["Link"]
+
+_POLITE_S = 0.1  # a streaming capture ends by itself at its next frame
+_GRACE_S = 0.5  # what an interrupted one gets; a source's close() must stay under 1 s
+_EXIT_WAIT_S = 12.0  # longer than OpenCV's own wait for a camera
 
 
 class Link:
@@ -44,8 +51,28 @@ class Link:
         self._thread = threading.Thread(target=self._run, name=f"grab {name}", daemon=True)
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the thread, unless the interpreter is ending."""
+        with _lock:
+            if not _exiting.is_set():
+                _running.add(self)
+                self._thread.start()
+                return
+        self.error = SourceOpenError(f"{self._name} was closed", "the process is ending")
+        self.ended.set()
+        self.wake.set()
+
+    def silent_s(self) -> float:
+        """Return for how long the thread has been waiting for the device."""
+        t_busy_ns = self.t_busy_ns
+        return 0.0 if t_busy_ns is None else (monotonic_ns() - t_busy_ns) / 1e9
+
+    def end(self) -> bool:
+        """Stop the thread, by force where it waits for the device; False when it hangs all the same."""
+        self.stop.set()
+        if self.ended.wait(_POLITE_S):
+            return True
+        self.capture.interrupt()
+        return self.ended.wait(_GRACE_S)
 
     def _run(self) -> None:
         try:
@@ -80,3 +107,23 @@ class Link:
             self.t_busy_ns = None
             self._deliver(self, grabbed)
         self.t_busy_ns = monotonic_ns()
+
+
+_running: weakref.WeakSet[Link] = weakref.WeakSet()
+_exiting = threading.Event()
+_lock = threading.Lock()
+
+
+@atexit.register
+def _end_all() -> None:
+    """Wait for every capture thread: one that returns from C++ into an interpreter that has ended aborts."""
+    with _lock:
+        _exiting.set()
+        links = [link for link in _running if not link.ended.is_set()]
+    for link in links:
+        link.stop.set()
+        link.capture.interrupt()
+    t_end_s = time.monotonic() + _EXIT_WAIT_S
+    for link in links:
+        if link.t_busy_ns is not None:  # else it waits in Python, which is safe
+            link.ended.wait(max(0.0, t_end_s - time.monotonic()))

@@ -4,7 +4,6 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 import cv2
 import msgspec
@@ -12,10 +11,10 @@ import numpy as np
 
 from edge.clock import monotonic_ns
 from edge.errors import ConfigError, EndOfStreamError, SourceError, SourceOpenError
-from edge.frame import TimestampQuality
-from edge.sources.capture import LOST_AFTER_TIMEOUTS, BadFrameError, Grabbed, SourceOptions, mask_secrets
-from edge.sources.rtsp import split_query, use_transport, why_no_stream
-from edge.sources.stamps import Pacer, PtsClock
+from edge.sources.capture import BadFrameError, Grabbed, SourceOptions
+from edge.sources.rtsp import RtspOptions, RtspSource
+from edge.sources.stamps import Pacer
+from edge.sources.video import open_video, read_image
 from edge.uri import Uri
 
 __all__ = ["FileOptions", "FileSource", "RtspOptions", "RtspSource", "V4l2Options", "V4l2Source"]
@@ -66,7 +65,7 @@ class V4l2Source:
                 f"no permission for {self._device}", "sudo usermod -aG video $USER, then log in again"
             )
         index = re.fullmatch(r"/dev/video(\d+)", self._device)
-        self._video = _open_video(int(index[1]) if index else self._device, cv2.CAP_V4L2, [])
+        self._video = open_video(int(index[1]) if index else self._device, cv2.CAP_V4L2, [])
         if not self._video.isOpened():
             raise SourceError(
                 f"{self._device} cannot be opened as a camera",
@@ -96,7 +95,7 @@ class V4l2Source:
 
         Raises: SourceError when the camera gives none, as after it was unplugged.
         """
-        image = _read(self._video, into)
+        image = read_image(self._video, into)
         t_arrival_ns = monotonic_ns()
         if image is None:
             gone = "was unplugged" if not os.path.exists(self._device) else "gives no frame"
@@ -152,7 +151,7 @@ class FileSource:
 
         Raises: SourceOpenError when it is no video that OpenCV's FFmpeg can read.
         """
-        self._video = _open_video(str(self._path), cv2.CAP_FFMPEG, [])
+        self._video = open_video(str(self._path), cv2.CAP_FFMPEG, [])
         if not self._video.isOpened():
             raise SourceOpenError(
                 f"{self._path} is not a video that OpenCV's FFmpeg can read",
@@ -169,10 +168,10 @@ class FileSource:
 
         Raises: EndOfStreamError at the end, BadFrameError once when the file ends early.
         """
-        image = _read(self._video, into)
+        image = read_image(self._video, into)
         if image is None:
             self._end_pass()
-            image = _read(self._video, into)
+            image = read_image(self._video, into)
             if image is None:
                 raise SourceOpenError(f"{self._path} cannot be read again", "check the disk")
         assert self._video is not None
@@ -210,92 +209,3 @@ class FileSource:
 
     def interrupt(self) -> None:
         """Do nothing: reading a file does not block for long."""
-
-
-class RtspOptions(SourceOptions, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """transport: tcp, or udp. FFmpeg takes udp from the environment, so it holds for the whole process."""
-
-    transport: Literal["tcp", "udp"] = "tcp"
-
-
-class RtspSource:
-    """A network camera, `rtsp://user:password@host:554/path`, stamped by the stream when its stamps run.
-
-    Query parameters that are not options of ours belong to the camera and stay in its address.
-    """
-
-    live = True
-    note = ""
-
-    def __init__(self, uri: Uri) -> None:
-        self._url, ours = split_query(uri, list(RtspOptions.__struct_fields__))
-        self._name = mask_secrets(self._url)
-        self.options: RtspOptions = Uri(uri.text, uri.scheme, uri.rest, ours).options(RtspOptions)
-        try:
-            address = urlsplit(self._url)
-            self._host, self._port = address.hostname or "", address.port or 554
-        except ValueError as exc:
-            raise ConfigError(f"{self._name} is no address ({exc})", "write rtsp://HOST:554/PATH") from exc
-        if not self._host:
-            raise ConfigError(f"{self._name} names no host", "write rtsp://HOST:554/PATH")
-        self._video: cv2.VideoCapture | None = None
-        self._clock = PtsClock()
-        self._position_ms = 0.0
-
-    def open(self) -> None:
-        """Connect to the server.
-
-        Raises: SourceError naming why it did not work.
-        """
-        use_transport(self.options.transport)
-        params = [
-            cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
-            int(self.options.open_timeout_s * 1e3),
-            cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-            int(self.options.read_timeout_s * LOST_AFTER_TIMEOUTS * 1e3),
-        ]
-        self._video = _open_video(self._url, cv2.CAP_FFMPEG, params)
-        if not self._video.isOpened():
-            raise why_no_stream(self._name, self._host, self._port)
-
-    def grab(self, into: np.ndarray | None) -> Grabbed:
-        """Wait for the next frame.
-
-        Raises: SourceError when the server ends the stream or falls silent.
-        """
-        image = _read(self._video, into)
-        t_arrival_ns = monotonic_ns()
-        if image is None:
-            raise SourceError(f"{self._name} gives no more frames", "check the camera and the network")
-        assert self._video is not None
-        position_ms = self._video.get(cv2.CAP_PROP_POS_MSEC)
-        runs, self._position_ms = position_ms > self._position_ms, position_ms
-        quality: TimestampQuality = "pts" if runs else "arrival"
-        t_ns = self._clock.capture_ns(int(position_ms * 1e6), t_arrival_ns) if runs else t_arrival_ns
-        return Grabbed(image, t_ns, quality)
-
-    def close(self) -> None:
-        """Disconnect."""
-        if self._video is not None:
-            self._video.release()
-
-    def interrupt(self) -> None:
-        """Do nothing: FFmpeg ends by itself at its timeouts."""
-
-
-def _open_video(target: str | int, backend: int, params: list[int]) -> cv2.VideoCapture:
-    return cv2.VideoCapture(target, backend, params)
-
-
-def _read(video: cv2.VideoCapture | None, into: np.ndarray | None) -> np.ndarray | None:
-    """The next frame, in `into` when its shape fits, or None when there is none."""
-    assert video is not None
-    try:
-        ok, image = video.read(into)
-    except cv2.error as exc:
-        raise SourceError(
-            f"OpenCV failed to read a frame ({exc.err})", "check the device or the file"
-        ) from exc
-    if not ok or image is None:
-        return None
-    return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 or image.shape[2] == 1 else image
