@@ -26,6 +26,8 @@ from edge.structs import as_struct, did_you_mean
 
 __all__ = ["Model", "claims", "load_engine", "open_model"]
 
+_NORMALIZATION = {"scale", "mean", "std"}
+
 
 @dataclass(slots=True)
 class Model:
@@ -122,7 +124,7 @@ def _open_bundle(folder: Path, options: EngineSection) -> _Opened:
         stated = str(folder / MANIFEST_NAME)
         origins = {"contract": f"manifest {stated}", "decoder": f"manifest {stated}", "labels": f"manifest {stated}"}
         return name, file, engine, manifest, labels, origins, notes
-    raise missing or ManifestError(f"{folder} has no targets", "add [targets.litert] with a file")
+    raise missing or ManifestError(f"{folder} has no targets", "add [targets.tflite] with a file")
 
 
 def _open_file(file: Path, options: EngineSection) -> _Opened:
@@ -147,9 +149,10 @@ def _described_by_file(
 ) -> _Opened:
     claim = found[0]
     stated = dict(said.contract) if said else {}
-    # Any stated normalisation replaces the guessed one as a whole: half of each would be neither.
-    guessed = {k: v for k, v in claim.contract.items() if not stated or k not in ("scale", "mean", "std")}
-    params = {**claim.params, **(said.params if said else {})}
+    guessed = dict(claim.contract)
+    if stated.keys() & _NORMALIZATION:  # stated as a whole or guessed as a whole: half of each would be neither
+        guessed = {key: value for key, value in guessed.items() if key not in _NORMALIZATION}
+    params = {**claim.params, **(said.params if said and said.family == claim.family else {})}
     target = file.suffix.lower().lstrip(".")
     manifest = Manifest(
         name=(said.name if said else "") or file.stem,

@@ -65,7 +65,7 @@ class DecoderContext:
 class Recognition:
     """A decoder's claim on a model it was shown: roles, parameters and usual pixel contract, and why.
 
-    contract holds keys of InputContract as this family is usually trained; it is a guess and is reported as one.
+    contract holds keys of InputContract as this family is usually trained: a guess, and reported as one.
     confidence: "certain" when nothing else produces these outputs, "likely" otherwise.
     """
 
@@ -80,7 +80,8 @@ class Recognition:
 class Decoder(Protocol):
     """Turns raw output tensors into candidates; built from a DecoderContext.
 
-    needs_nms: whether candidates overlap and must be suppressed. class_count: None when the tensors do not tell.
+    needs_nms: whether candidates overlap and must be suppressed.
+    class_count: None when the tensors do not tell.
     score_threshold, in [0, 1], may be changed between frames by its owner's thread.
     `decode` applies the threshold first, in the tensor's own dtype, and decodes only what survives.
     """
@@ -100,13 +101,13 @@ class Decoder(Protocol):
     def decode(self, outputs: Sequence[np.ndarray], into: Detections | Classification) -> None:
         """Refill `into` from the engine's outputs, each (1, ...) in its spec's dtype.
 
-        Boxes are xyxy in engine-input px, unclipped. When more survive than `into` holds, the highest scores stay,
-        ties going to the lower tensor index.
+        Boxes are xyxy in engine-input px, unclipped. When more survive than `into` holds, the highest scores
+        stay, ties going to the lower tensor index.
         """
 
 
 def strongest(scores: np.ndarray, limit: int) -> np.ndarray:
-    """Return indices (M,) int64 of the `limit` highest of `scores` (N,), ascending; ties keep the lower index."""
+    """Return indices (M,) int64, ascending, of the `limit` highest of `scores` (N,); ties go to the lower."""
     if len(scores) <= limit:
         return np.arange(len(scores))
     cut = np.partition(scores, len(scores) - limit)[len(scores) - limit]

@@ -24,7 +24,7 @@ class ClassificationParams(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
 
 
 class ClassificationDecoder:
-    """Decodes role `scores`, (1, C) or (1, 1, 1, C) of any dtype, to the best classes at or above the threshold."""
+    """Decodes role `scores`, (1, C) or (1, 1, 1, C) of any dtype, to the best classes above the threshold."""
 
     kind: ClassVar[Literal["classification"]] = "classification"
     needs_nms = False

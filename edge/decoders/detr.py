@@ -1,4 +1,4 @@
-"""Transformer heads: RT-DETR (Zhao et al., 2023), D-FINE, RF-DETR, DETR. A box a query, and no suppression."""
+"""Transformer heads: RT-DETR (Zhao et al., 2023), D-FINE, RF-DETR, DETR. A box a query, no suppression."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ __all__ = ["DetrDecoder", "DetrParams"]
 class DetrParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """activation of the logits: "softmax" over all columns in DETR itself, "none" where the graph holds it.
 
-    background: a column that is no class. class_offset: columns before the first label (they are never reported);
+    background: a column that is no class. class_offset: columns before the first label, never reported;
     class_id = column - class_offset. channels_first: only where the shape is ambiguous.
     """
 
@@ -33,9 +33,10 @@ class DetrParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class DetrDecoder:
-    """Decodes roles `logits` (1, Q, C) and `boxes` (1, Q, 4), cxcywh in 0..1, or both in one (role `raw`, boxes first).
+    """Decodes roles `logits` (1, Q, C) and `boxes` (1, Q, 4), or both in one (role `raw`, boxes first).
 
-    As RT-DETR's postprocessor does, it ranks all Q x C scores together: a query may answer with several classes.
+    Boxes are cxcywh in 0..1. As in RT-DETR's postprocessor, all Q x C scores are ranked together: a query may
+    answer with several classes.
     """
 
     kind: ClassVar[Literal["detections"]] = "detections"
@@ -61,19 +62,19 @@ class DetrDecoder:
         self.score_threshold = context.score_threshold
         self._size_whwh = np.array([*context.size_wh] * 2, np.float32)
         self._softmax = Softmax(columns) if params.activation == "softmax" else None
-        self._classes = slice(start, end)
-        self._first_id = start - params.class_offset
-        self._columns = columns.part(start, end)
+        self._classes = (start, end)
+        self._offset = params.class_offset
+        self._columns = columns
         self._spec = columns.spec
         if self._softmax:
             self._spec = TensorSpec(columns.spec.name, columns.spec.shape, np.dtype(np.float32))
         self._logits = params.activation == "sigmoid"
-        self._mask = np.empty((columns.rows, end - start), bool)
+        self._mask = np.empty((columns.rows, columns.width), bool)
         self._threshold = math.nan
 
     @classmethod
     def recognise(cls, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Recognition | None:
-        """Return a claim on up to 1000 queries of 4 box numbers and class logits, apart or (Ultralytics) in one."""
+        """Return a claim on up to 1000 queries of box and class logits, apart or (Ultralytics) in one."""
         size = image_size_wh(inputs)
         if size is None:
             return None
@@ -99,9 +100,12 @@ class DetrDecoder:
         if self.score_threshold != self._threshold:
             self._threshold = self.score_threshold
             self._stored = stored_threshold(self._spec, self._threshold, self._logits)
-        view = self._softmax.view(outputs)[:, self._classes] if self._softmax else self._columns.view(outputs)
+        view = self._softmax.view(outputs) if self._softmax else self._columns.view(outputs)
         np.greater_equal(view, self._stored, out=self._mask)
         rows, ids = self._mask.nonzero()
+        if self._classes != (0, self._columns.width):
+            named = (ids >= self._classes[0]) & (ids < self._classes[1])
+            rows, ids = rows[named], ids[named]
         real = self._spec.dequantize(view[rows, ids])
         scores = sigmoid(real) if self._logits else real
         good = np.isfinite(real) & (scores >= np.float32(self._threshold))
@@ -110,4 +114,4 @@ class DetrDecoder:
             chosen = strongest(scores, into.capacity)
             rows, ids, scores = rows[chosen], ids[chosen], scores[chosen]
         xyxy = xyxy_from_cxcywh(self._boxes.take(outputs, rows) * self._size_whwh)
-        refill(into, xyxy, np.minimum(scores, np.float32(1)), ids + self._first_id)
+        refill(into, xyxy, np.minimum(scores, np.float32(1)), ids - self._offset)

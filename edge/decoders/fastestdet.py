@@ -1,4 +1,4 @@
-"""FastestDet heads (dog-qiuqiu, 2022): one grid; tanh centres, sigmoid sizes, weighted objectness times class."""
+"""FastestDet heads (dog-qiuqiu, 2022): one grid, tanh centres, sigmoid sizes, a weighted score product."""
 
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
@@ -31,7 +31,7 @@ class FastestdetParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
 
 
 class FastestdetDecoder:
-    """Decodes one tensor (role `raw`: objectness, 4 box, then class channels) or `objectness`, `boxes`, `scores`.
+    """Decodes one tensor (role `raw`: objectness, 4 box, then classes) or `objectness`, `boxes` and `scores`.
 
     (1, C, H, W), (1, H, W, C) and their flattened forms are read. score = objectness^0.6 * best class^0.4.
     """
@@ -62,7 +62,7 @@ class FastestdetDecoder:
 
     @classmethod
     def recognise(cls, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Recognition | None:
-        """Return a claim on a single image-shaped output of 6 channels or more at a sixteenth of the input."""
+        """Return a claim on one image-shaped output of 6 channels or more at a sixteenth of the input."""
         size = image_size_wh(inputs)
         if size is None or len(outputs) != 1 or len(outputs[0].shape) != 4:
             return None
@@ -77,8 +77,8 @@ class FastestdetDecoder:
         if channels < 6:
             return None
         why = (
-            f"one output {shape}: {rows}x{columns} = {cell_count(size, [STRIDE])} cells at stride {STRIDE} of a "
-            f"{size[0]}x{size[1]} input, {channels} = 1 objectness + 4 box + {channels - 5} classes"
+            f"one output {shape}: {rows}x{columns} = {cell_count(size, [STRIDE])} cells at stride {STRIDE} "
+            f"of a {size[0]}x{size[1]} input, {channels} = 1 objectness + 4 box + {channels - 5} classes"
         )
         return Recognition("fastestdet", {"raw": outputs[0].name}, {}, dict(CONTRACT), why)
 

@@ -1,4 +1,4 @@
-"""Output tensors seen as rows of candidates: roles, orientation, grids, and the last step of every box decoder."""
+"""Output tensors seen as rows of candidates: orientation, grids, and the last step of every box decoder."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -27,7 +27,7 @@ FARTHEST_PX = 1e6  # no image is so large: a coordinate beyond it is a number th
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Columns `first` to `last` (exclusive) of one output tensor seen as (rows, channels): a row is a candidate.
+    """Columns `first` to `last` (exclusive) of one output seen as (rows, channels): a row is a candidate.
 
     stored_shape: the two axes as they lie in memory; channels_first: the first of them counts channels.
     """
@@ -54,7 +54,7 @@ class Columns:
         return replace(self, first=self.first + first, last=self.first + last)
 
     def view(self, outputs: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the columns of all candidates, (rows, width) in the stored dtype; a view, valid like the output."""
+        """Return the columns of all candidates, (N, C) in the stored dtype; a view into the output."""
         plane = outputs[self.position].reshape(self.stored_shape)
         return plane[self.first : self.last].T if self.channels_first else plane[:, self.first : self.last]
 
@@ -66,7 +66,7 @@ class Columns:
 def planes(shape: tuple[int, ...]) -> list[tuple[int, int]]:
     """Return the ways in which a (1, ...) tensor can be read as two axes, as they lie in memory.
 
-    (1, N) is one column; a single 1 among three axes is dropped; (1, C, H, W) and (1, H, W, C) flatten their cells.
+    (1, N) is one column; a 1 among three axes is dropped; (1, C, H, W) and (1, H, W, C) flatten their cells.
     """
     axes = shape[1:]
     if len(axes) == 1:
@@ -91,7 +91,7 @@ def find_columns(
 ) -> Columns:
     """Return the output that plays `role` as (rows, channels), in whichever orientation fits.
 
-    rows: the possible numbers of candidates, empty when unknown; width: the number of channels, None when unknown.
+    rows: the possible numbers of candidates, empty when unknown. width: of channels, None when unknown.
     Raises: ManifestError when no orientation fits, or both do and `channels_first` does not decide.
     """
     position, spec = context.output(role)
@@ -177,9 +177,10 @@ def refill(
     class_ids: np.ndarray,
     keypoints: np.ndarray | None = None,
 ) -> None:
-    """Refill `into` with its candidates, leaving out any with a coordinate that is not finite or beyond 1e6 px.
+    """Refill `into`, leaving out candidates with a coordinate that is not finite or beyond 1e6 px.
 
-    xyxy (M, 4) float32, scores (M,) float32, class_ids (M,) int, keypoints (M, P, 2) float32; all are copied.
+    xyxy (M, 4) float32, scores (M,) float32, class_ids (M,) int, keypoints (M, P, 2) float32; M is at most
+    into.capacity; all are copied.
     """
     n = len(scores)
     if not (_plausible(xyxy) and (keypoints is None or _plausible(keypoints))):  # seldom

@@ -1,4 +1,4 @@
-"""NanoDet heads: each side's distance as a distribution over bins (Generalized Focal Loss, Li et al., 2020)."""
+"""NanoDet heads: each side's distance is a distribution (Generalized Focal Loss, Li et al., 2020)."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
@@ -28,8 +28,9 @@ CONTRACT = {
 
 
 class NanodetParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """strides in px. reg_max: the last bin; a side has reg_max + 1. activated: scores are probabilities, else logits.
+    """strides in px. reg_max: the last bin; a side has reg_max + 1 of them.
 
+    activated: scores are probabilities, else logits.
     cell_offset: where in its cell a centre lies, in cells: 0 in NanoDet-Plus, 0.5 in the first NanoDet.
     channels_first: only where the shape is ambiguous.
     """
@@ -44,7 +45,7 @@ class NanodetParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class NanodetDecoder:
-    """Decodes one tensor (role `raw`: class channels, then 4 (reg_max + 1) bins) or roles `boxes` and `scores`.
+    """Decodes one tensor (role `raw`: classes, then 4 (reg_max + 1) bins) or roles `boxes` and `scores`.
 
     The bins of left, top, right and bottom are logits. Both (1, N, C) and (1, C, N) are read.
     """
@@ -54,7 +55,7 @@ class NanodetDecoder:
     keypoint_count = 0
 
     def __init__(self, context: DecoderContext) -> None:
-        """Raises: ManifestError when the outputs do not fit the strides, reg_max, the input size or the labels."""
+        """Raises: ManifestError when the outputs do not fit the params, the input size or the labels."""
         params = context.parameters(NanodetParams)
         cells = grid_cells(context.size_wh, params.strides)
         cells[:, :2] += np.float32(params.cell_offset)

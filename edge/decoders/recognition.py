@@ -1,4 +1,4 @@
-"""How detector families tell each other apart by shapes alone; one place, so that no two claim the same tensors."""
+"""How detector families are told apart by shapes: one place, so that no two claim the same tensors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class FusedHead:
 
 
 def described_cells(size_wh: tuple[int, int], strides: Sequence[int], per_cell: int = 1) -> str:
-    """Return a sentence part such as "3549 = 52*52+26*26+13*13 cells at strides 8, 16, 32 of a 416x416 input"."""
+    """Return words such as "3549 = 52*52+26*26+13*13 cells at strides 8, 16, 32 of a 416x416 input"."""
     cells = "+".join(f"{-(-size_wh[0] // s)}*{-(-size_wh[1] // s)}" for s in strides)
     if per_cell > 1:
         cells = f"{per_cell}*({cells})"
@@ -64,7 +64,7 @@ def is_cell_count(count: int, size_wh: tuple[int, int]) -> bool:
 
 
 def fused_head(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> FusedHead | None:
-    """Return how a model with one image input and one two-axis output is read, or None when it is no such head."""
+    """Return how a model with one image and one output of two axes is read, None when it is no such head."""
     size = image_size_wh(inputs)
     if size is None or len(outputs) != 1 or not 3 <= len(outputs[0].shape) <= 4:
         return None
@@ -109,9 +109,9 @@ def _query_head(shape: tuple[int, ...], queries: int, channels: int) -> FusedHea
 def split_roles(
     outputs: Sequence[TensorSpec], widths: Mapping[str, int | None]
 ) -> tuple[dict[str, str], int] | None:
-    """Return role -> output name and the number of candidates when the outputs are one tensor a role, else None.
+    """Return role -> output name, and how many candidates, when the outputs are one tensor a role, else None.
 
-    widths: channels of each role, None for any. Where shapes leave a choice, names that speak of the role decide.
+    widths: channels of each role, None for any. Where shapes leave a choice, names decide.
     """
     if len(outputs) != len(widths) or any(len(o.shape) != 3 for o in outputs):
         return None

@@ -1,4 +1,4 @@
-"""From score tensors to survivors: the threshold in the stored dtype, then everything else on survivors only."""
+"""From score tensors to survivors: the threshold in the stored dtype, the rest on survivors only."""
 
 import math
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def stored_threshold(spec: TensorSpec, threshold: float, logits: bool) -> np.gen
 class Softmax:
     """Softmax over the columns of each row, in a plane of its own.
 
-    No single logit tells whether a softmax reaches a threshold, so this one activation runs on the whole tensor.
+    No single logit tells whether a softmax reaches a threshold, so this activation runs on the whole tensor.
     """
 
     def __init__(self, columns: Columns) -> None:
@@ -54,7 +54,7 @@ class Softmax:
         self._row = np.empty((columns.rows, 1), np.float32)
 
     def view(self, outputs: Sequence[np.ndarray]) -> np.ndarray:
-        """Return (rows, width) float32 probabilities, overwritten by the next call; NaN rows where a logit is bad."""
+        """Return (N, C) float32 probabilities, overwritten by the next call; NaN where a logit is bad."""
         plane = self._plane
         np.copyto(plane, self._columns.view(outputs))
         if self._columns.spec.quantization is not None:
@@ -72,8 +72,8 @@ class CandidateScores:
     """Chooses the candidates whose best class reaches the threshold.
 
     score = best class, or objectness ** powers[0] * best class ** powers[1] where there is objectness. All is
-    in probabilities; with activation "sigmoid" both tensors hold logits. A candidate passes when its float32 score
-    is >= the threshold and everything that made it is finite. Scratch as long as the tensor is allocated here.
+    in probabilities; with activation "sigmoid" both tensors hold logits. A candidate passes when its float32
+    score is >= the threshold and what made it is finite. Scratch as long as the tensor is allocated here.
     """
 
     def __init__(
@@ -113,9 +113,9 @@ class CandidateScores:
     def select(
         self, outputs: Sequence[np.ndarray], threshold: float, limit: int
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return rows (M,) int64 ascending, scores (M,) float32 and class_ids (M,) int64 of at most `limit` survivors.
+        """Return rows (M,) int64, ascending, scores (M,) float32 and class_ids (M,) int64 of the survivors.
 
-        When more survive, the highest scores stay, ties going to the lower row.
+        M is at most `limit`. When more survive, the highest scores stay, ties going to the lower row.
         """
         if threshold != self._threshold:
             gate = threshold ** (1 / self._powers[0]) * (1 - 1e-6) if self._powers[0] != 1 else threshold

@@ -1,4 +1,4 @@
-"""SSD heads: boxes relative to anchors, as in MediaPipe's BlazeFace (Bazarevsky et al., 2019) and the first SSD.
+"""SSD heads: boxes relative to anchors, as in BlazeFace (Bazarevsky et al., 2019) and SSD (Liu et al., 2016).
 
 Anchors follow MediaPipe's SsdAnchorsCalculator with a fixed anchor size; boxes and keypoints its
 TensorsToDetectionsCalculator.
@@ -32,11 +32,12 @@ BLAZEFACE = {128: ([8, 16, 16, 16], 2), 192: ([4], 1)}
 class SsdAnchorsParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Anchors, and how a row of numbers becomes a box.
 
-    strides (px), anchors_per_cell (a layer) and anchor_offset (cells) lay square anchors as large as the input;
-    layers of equal stride that follow each other share a grid. anchors lists them instead: cx, cy, w, h in 0..1.
-    x_scale .. h_scale divide the numbers (default: input size in px, so that they are px where anchors are 1 x 1).
-    exponential: w and h are exponents. box_order: also of the keypoints. keypoints: x, y pairs after the box.
-    activation of the scores; background: a column that is no class.
+    strides (px), anchors_per_cell (a layer) and anchor_offset (cells) lay anchors as large as the input;
+    layers of equal stride that follow each other share a grid.
+    anchors lists them instead: cx, cy, w, h in 0..1.
+    x_scale .. h_scale divide the numbers; by default the input size: these are px where anchors are 1 x 1.
+    exponential: w and h are exponents. box_order: also of the keypoints. keypoints: pairs after the box.
+    activation: of the scores. background: a column that is no class.
     """
 
     strides: list[PositiveInt] = msgspec.field(default_factory=list)
@@ -59,7 +60,7 @@ def fixed_size_anchors(
 ) -> np.ndarray:
     """Return (A, 4) float32 anchors, cxcywh in 0..1, all of size 1 x 1: per grid, per row, per column.
 
-    strides: of each layer in px; layers of equal stride that follow each other share a grid and add their anchors.
+    strides: of each layer in px; equal ones that follow each other share a grid and add their anchors.
     """
     grids = []
     for stride, layers in groupby(strides):
@@ -78,7 +79,7 @@ class SsdAnchorsDecoder:
     needs_nms = True
 
     def __init__(self, context: DecoderContext) -> None:
-        """Raises: ManifestError when the outputs do not fit the anchors, or both or neither kind of anchors is given."""
+        """Raises: ManifestError when the outputs do not fit the anchors, or these are not given once."""
         params = context.parameters(SsdAnchorsParams)
         if bool(params.strides) == bool(params.anchors):
             raise ManifestError(
@@ -104,7 +105,7 @@ class SsdAnchorsDecoder:
 
     @classmethod
     def recognise(cls, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Recognition | None:
-        """Return a claim on MediaPipe's face detectors: 896 anchors at 128 px or 2304 at 192 px, 16 numbers each."""
+        """Return a claim on MediaPipe's face detectors: 896 anchors at 128 px or 2304 at 192 px."""
         size = image_size_wh(inputs)
         split = split_roles(outputs, {"boxes": 16, "scores": 1})
         if size is None or split is None or size[0] != size[1] or size[0] not in BLAZEFACE:
@@ -124,8 +125,8 @@ class SsdAnchorsDecoder:
         }
         steps = ", ".join(map(str, strides))
         why = (
-            f"{count} anchors = {per_cell} a cell and layer at strides {steps} of a {size[0]}x{size[1]} input, "
-            "each with 16 = 4 box + 6 x 2 keypoint numbers and 1 score: a MediaPipe face detector"
+            f"{count} anchors = {per_cell} a cell and layer at strides {steps} of a {size[0]}x{size[1]} "
+            "input, each with 16 = 4 box + 6 x 2 keypoint numbers and 1 score: a MediaPipe face detector"
         )
         return Recognition("ssd_anchors", roles, params, contract, why, "certain")
 

@@ -1,4 +1,4 @@
-"""The TFLite_Detection_PostProcess operator of TensorFlow's SSD and EfficientDet files: results, already suppressed."""
+"""The TFLite_Detection_PostProcess operator of TensorFlow's SSD and EfficientDet files, after its NMS."""
 
 import re
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ TF2_ROLES = ("count", "scores", "classes", "boxes")
 
 
 class SsdPostprocessParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """class_offset: class_id = the operator's class - class_offset; 1 where it counts the background as class 0."""
+    """class_offset: class_id = the operator's class - class_offset; 1 where background is its class 0."""
 
     class_offset: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 class SsdPostprocessDecoder:
-    """Decodes roles `boxes` (1, N, 4), `classes` (1, N), `scores` (1, N) and, where there is one, `count` (1,).
+    """Decodes roles `boxes` (1, N, 4), `classes` (1, N), `scores` (1, N) and, if there is one, `count` (1,).
 
     Boxes are ymin, xmin, ymax, xmax in 0..1 of the input. The order of the outputs means nothing.
     """
@@ -53,7 +53,7 @@ class SsdPostprocessDecoder:
 
     @classmethod
     def recognise(cls, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Recognition | None:
-        """Return a claim on outputs of shapes (1, N, 4), (1, N), (1, N) and one number, whatever their order."""
+        """Return a claim on outputs (1, N, 4), (1, N), (1, N) and one number, whatever their order."""
         if image_size_wh(inputs) is None or len(outputs) != 4:
             return None
         boxes = [o for o in outputs if len(o.shape) == 3 and o.shape[2] == 4]

@@ -1,4 +1,4 @@
-"""Ultralytics-style YOLO heads, whose boxes the graph decodes: v5 and v7, v8 to v12, and end-to-end v10 and v26."""
+"""YOLO heads whose boxes the graph decodes: v5 and v7, v8 to v12, and end-to-end v10 and 26."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal
@@ -47,9 +47,9 @@ class YoloParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
 
 class YoloDecoder:
-    """Decodes one tensor (role `raw`) or several: `boxes`, `scores`, then `objectness`, `classes`, `keypoints` if any.
+    """Decodes one tensor (role `raw`) or several (`boxes`, `scores` and those that the params call for).
 
-    Both (1, N, C) and (1, C, N) are read.
+    These are `objectness`, `classes` (end-to-end) and `keypoints`. Both (1, N, C) and (1, C, N) are read.
     """
 
     kind: ClassVar[Literal["detections"]] = "detections"
@@ -105,7 +105,7 @@ class YoloDecoder:
 
     @classmethod
     def recognise(cls, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Recognition | None:
-        """Return a claim on a fused YOLO head, on boxes and scores with one row a cell, or on 300 x 6 results."""
+        """Return a claim on a fused head, on boxes and scores with one row a cell, or on 300 x 6 results."""
         size = image_size_wh(inputs)
         if size is None:
             return None
@@ -125,7 +125,7 @@ class YoloDecoder:
         for roles, per_cell in ((("boxes", "scores"), 1), (("boxes", "objectness", "scores"), 3)):
             split = split_roles(outputs, {r: {"boxes": 4, "objectness": 1}.get(r) for r in roles})
             if split and split[1] in {per_cell * cell_count(size, strides) for strides in STRIDE_SETS}:
-                why = f"{', '.join(roles)} apart, {split[1]} rows: {per_cell} a cell of {size[0]}x{size[1]}{guess}"
+                why = f"{', '.join(roles)} apart, {split[1]} rows = {per_cell} a cell of {size[0]} px{guess}"
                 params |= {"objectness": True} if per_cell == 3 else {}
                 return Recognition("yolo", split[0], params, dict(CONTRACT), why)
         return None

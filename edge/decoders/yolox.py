@@ -1,4 +1,4 @@
-"""YOLOX heads: (p + grid) * stride centres, exp(p) * stride sizes, objectness times class (Ge et al., 2021)."""
+"""YOLOX heads (Ge et al., 2021): (p + grid) * stride centres, exp(p) * stride sizes, objectness * class."""
 
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
@@ -32,7 +32,7 @@ class YoloxParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class YoloxDecoder:
-    """Decodes one tensor (role `raw`: 4 box, 1 objectness, then class channels) or `boxes`, `objectness`, `scores`.
+    """Decodes one tensor (role `raw`: 4 box, 1 objectness, then classes) or `boxes`, `objectness`, `scores`.
 
     Both (1, N, C) and (1, C, N) are read. score = objectness * best class.
     """
@@ -61,7 +61,7 @@ class YoloxDecoder:
 
     @classmethod
     def recognise(cls, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Recognition | None:
-        """Return a claim on one row a cell of 4 box, 1 objectness and class channels, fused or split by name."""
+        """Return a claim on one row a cell of 4 box, 1 objectness and class channels, fused or apart."""
         size = image_size_wh(inputs)
         if size is None:
             return None

@@ -1,10 +1,9 @@
 """Where source pixels land in the input tensor, and how boxes come back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from edge.boxes import clip_xyxy
 from edge.detections import Detections
 from edge.manifest import InputContract
 
@@ -23,25 +22,29 @@ class Geometry:
     region_xywh: tuple[int, int, int, int]
     resized_wh: tuple[int, int]
     offset_xy: tuple[int, int]
+    _factor: np.ndarray = field(init=False, compare=False, repr=False)  # source = tensor * factor + shift, per axis
+    _shift: np.ndarray = field(init=False, compare=False, repr=False)
+    _limit: np.ndarray = field(init=False, compare=False, repr=False)
 
-    def _source_from_tensor(self) -> tuple[np.ndarray, np.ndarray]:
-        """Per-axis (2,) float32 factor and shift: source = tensor * factor + shift."""
+    def __post_init__(self) -> None:
         x, y, width, height = self.region_xywh
         factor = np.array([width / self.resized_wh[0], height / self.resized_wh[1]])
         shift = np.array([x, y]) - np.array(self.offset_xy) * factor
-        return factor.astype(np.float32), shift.astype(np.float32)
+        for name, pair in (("_factor", factor), ("_shift", shift), ("_limit", self.source_wh)):
+            object.__setattr__(self, name, np.tile(np.asarray(pair, np.float32), 2))
 
     def to_source(self, detections: Detections) -> None:
         """Map boxes and keypoints in place from input-image px to source px; boxes are clipped to the source."""
-        factor, shift = self._source_from_tensor()
         n = detections.count
-        corners = detections.xyxy[:n].reshape(n, 2, 2)
-        corners *= factor
-        corners += shift
-        clip_xyxy(detections.xyxy[:n], self.source_wh)
+        boxes = detections.xyxy[:n]
+        boxes *= self._factor
+        boxes += self._shift
+        np.maximum(boxes, 0, out=boxes)
+        np.minimum(boxes, self._limit, out=boxes)
         if detections.keypoints is not None:
-            detections.keypoints[:n] *= factor
-            detections.keypoints[:n] += shift
+            points = detections.keypoints[:n]
+            points *= self._factor[:2]
+            points += self._shift[:2]
 
     def tensor_from_source(self, xy: np.ndarray) -> np.ndarray:
         """Return (..., 2) float64 input-image px of (..., 2) points in source px; a new array."""

@@ -1,8 +1,10 @@
 """What the decoder tests share: tensors of every dtype, and selection in slow and obvious plain Python."""
 
+import json
 import math
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import pytest
 
@@ -42,7 +44,7 @@ def tensor(name, real, dtype):
         return Tensor(TensorSpec(name, stored.shape, kind), stored, stored.astype(np.float64))
     info = np.iinfo(kind)
     lowest, highest = min(real.min(), 0.0), real.max()
-    scale = 1 / 256 if 0 <= lowest and highest <= 1 else float(np.float32((highest - lowest) / 255))
+    scale = 1 / 256 if lowest >= 0 and highest <= 1 else float(np.float32((highest - lowest) / 255))
     zero_point = info.min + round(-lowest / scale)
     stored = np.clip(np.rint(real / scale) + zero_point, info.min, info.max).astype(kind)
     spec = TensorSpec(name, stored.shape, kind, quantization=Quantization(scale, zero_point))
@@ -83,7 +85,7 @@ def best_class(scores):
 
 
 def chosen(candidates, threshold, capacity):
-    """Return which candidates a decoder must report: at or above the threshold, the best `capacity` of them."""
+    """Return what a decoder must report: of those at or above the threshold the best `capacity`."""
     passing = [i for i, c in enumerate(candidates) if np.float32(c.score) >= np.float32(threshold)]
     passing.sort(key=lambda i: (-np.float32(candidates[i].score), i))
     return [candidates[i] for i in sorted(passing[:capacity])]
@@ -126,6 +128,31 @@ def check_decode(decoder, tensors, candidates, threshold):
         into.track_ids[:] = 7
         decoder.decode(outputs, into)
         assert_decoded(into, chosen(candidates, threshold, capacity))
+
+
+def recall_of_large_objects(folder, detect):
+    """Return the share of COCO's large objects that have a box of their class at IoU 0.5.
+
+    detect: picture (H, W, 3) uint8 BGR -> xyxy (N, 4) in its px and class_ids (N,).
+    """
+    coco = json.loads((folder / "instances.json").read_text())
+    class_of = {c: i for i, c in enumerate(sorted(c["id"] for c in coco["categories"]))}
+    found = wanted = 0
+    for image in coco["images"]:
+        picture = cv2.imread(str(folder / "images" / image["file_name"]))
+        boxes, class_ids = detect(picture)
+        for truth in coco["annotations"]:
+            x, y, w, h = truth["bbox"]
+            if truth["image_id"] != image["id"] or truth["iscrowd"] or w * h < 0.1 * picture.shape[0] ** 2:
+                continue
+            wanted += 1
+            own = boxes[class_ids == class_of[truth["category_id"]]]
+            inner = np.minimum(own[:, 2:], [x + w, y + h]) - np.maximum(own[:, :2], [x, y])
+            common = np.maximum(inner, 0).prod(axis=1)
+            union = (own[:, 2:] - own[:, :2]).prod(axis=1) + w * h - common
+            found += bool((common / union > 0.5).any())
+    assert wanted > 50
+    return found / wanted
 
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES)

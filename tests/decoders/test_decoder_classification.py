@@ -88,7 +88,11 @@ def test_the_real_mobilenet_sees_a_cat_and_a_parrot(shared):
     interpreter.allocate_tensors()
     given, got = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     spec = TensorSpec(
-        got["name"], tuple(map(int, got["shape"])), np.dtype(got["dtype"]), None, Quantization(*got["quantization"])
+        got["name"],
+        tuple(map(int, got["shape"])),
+        np.dtype(got["dtype"]),
+        None,
+        Quantization(*got["quantization"]),
     )
     image = TensorSpec("image", (1, 224, 224, 3), np.dtype(np.uint8), "NHWC")
     claim = ClassificationDecoder.recognise([image], [spec])
@@ -103,7 +107,9 @@ def test_the_real_mobilenet_sees_a_cat_and_a_parrot(shared):
         picture = cv2.imread(str(shared / "data" / "images" / name))
         side = min(picture.shape[:2])
         top, left = (picture.shape[0] - side) // 2, (picture.shape[1] - side) // 2
-        square = cv2.resize(picture[top : top + side, left : left + side], (224, 224), interpolation=cv2.INTER_AREA)
+        square = cv2.resize(
+            picture[top : top + side, left : left + side], (224, 224), interpolation=cv2.INTER_AREA
+        )
         interpreter.set_tensor(given["index"], square[None, :, :, ::-1])
         interpreter.invoke()
         decoder.decode([interpreter.get_tensor(got["index"])], into)

@@ -73,7 +73,13 @@ TABLE = [
     ("nanodet-plus 320", image(320), outputs(o=(1, 2125, 112)), "nanodet", {"strides": [8, 16, 32, 64]}),
     ("nanodet-plus 416", image(416), outputs(o=(1, 3598, 112)), "nanodet", {"strides": [8, 16, 32, 64]}),
     ("nanodet-plus 416 turned", image(416), outputs(o=(1, 112, 3598)), "nanodet", {}),
-    ("nanodet 320", image(320), outputs(o=(1, 2100, 112)), "nanodet", {"strides": [8, 16, 32], "cell_offset": 0.5}),
+    (
+        "nanodet 320",
+        image(320),
+        outputs(o=(1, 2100, 112)),
+        "nanodet",
+        {"strides": [8, 16, 32], "cell_offset": 0.5},
+    ),
     ("nanodet-plus 1 class", image(416), outputs(o=(1, 3598, 33)), "nanodet", {}),
     ("nanodet apart", image(416), outputs(a=(1, 3598, 32), b=(1, 3598, 80)), "nanodet", {}),
     ("fastestdet", image(352), outputs(o=(1, 85, 22, 22)), "fastestdet", {}),
@@ -111,7 +117,9 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("given", "made", "family", "params"), [row[1:] for row in TABLE], ids=[r[0] for r in TABLE])
+@pytest.mark.parametrize(
+    ("given", "made", "family", "params"), [row[1:] for row in TABLE], ids=[r[0] for r in TABLE]
+)
 def test_one_family_claims_and_can_decode(given, made, family, params):
     found = claims(given, made)
     assert list(found) == ([family] if family else [])
@@ -123,9 +131,7 @@ def test_one_family_claims_and_can_decode(given, made, family, params):
     assert len(claim.why) > 30
     as_struct(claim.contract, InputContract, "contract")
     size = given.size_wh
-    decoder = resolve("decoders", family)(
-        DecoderContext(made, claim.roles, size, 0.5, params=claim.params)
-    )
+    decoder = resolve("decoders", family)(DecoderContext(made, claim.roles, size, 0.5, params=claim.params))
     assert decoder.score_threshold == 0.5
     assert set(claim.roles.values()) == {o.name for o in made}
 

@@ -46,7 +46,9 @@ def reference(numbers, scores):
     return found
 
 
-@pytest.mark.parametrize(("side", "strides", "per_cell", "count"), [(128, [8, 16, 16, 16], 2, 896), (192, [4], 1, 2304)])
+@pytest.mark.parametrize(
+    ("side", "strides", "per_cell", "count"), [(128, [8, 16, 16, 16], 2, 896), (192, [4], 1, 2304)]
+)
 def test_mediapipe_face_detectors_have_their_number_of_anchors(side, strides, per_cell, count):
     anchors = fixed_size_anchors((side, side), strides, per_cell)
     assert anchors.shape == (count, 4)

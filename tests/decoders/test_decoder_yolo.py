@@ -121,7 +121,11 @@ def test_end_to_end_equals_the_reference(threshold, dtype, split):
     boxes, scores = rng.uniform(0, 60, (1, n, 4)), probabilities(rng, 1, n, 1)
     classes = rng.integers(0, 80, (1, n, 1)).astype(float)
     if split:
-        tensors = [tensor("c", classes, dtype), tensor("b", boxes, dtype), tensor("s", scores[:, :, 0], dtype)]
+        tensors = [
+            tensor("c", classes, dtype),
+            tensor("b", boxes, dtype),
+            tensor("s", scores[:, :, 0], dtype),
+        ]
         roles = {"boxes": "b", "scores": "s", "classes": "c"}
         b, s, c = tensors[1].real[0], tensors[2].real[0], tensors[0].real[0, :, 0]
     else:

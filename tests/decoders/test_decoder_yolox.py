@@ -1,5 +1,6 @@
 import math
 
+import cv2
 import numpy as np
 import pytest
 from decoder_reference import (
@@ -14,6 +15,7 @@ from decoder_reference import (
     grid,
     logistic,
     probabilities,
+    recall_of_large_objects,
     tensor,
     turned,
 )
@@ -29,9 +31,7 @@ CLASSES = 7
 
 
 def values(rng, activated=True):
-    boxes = np.concatenate(
-        [rng.normal(0, 1, (1, CELLS, 2)), rng.normal(0, 0.7, (1, CELLS, 2))], axis=2
-    )
+    boxes = np.concatenate([rng.normal(0, 1, (1, CELLS, 2)), rng.normal(0, 0.7, (1, CELLS, 2))], axis=2)
     objectness, scores = probabilities(rng, 1, CELLS, 1), probabilities(rng, 1, CELLS, CLASSES)
     if not activated:
         objectness, scores = rng.normal(0, 3, objectness.shape), rng.normal(0, 3, scores.shape)
@@ -75,9 +75,7 @@ def test_separate_tensors_equal_the_reference(dtype, threshold, channels_first):
         tensor(name, turned(v, channels_first and name != "o"), dtype)
         for name, v in zip("bos", values(rng), strict=True)
     ]
-    b, o, s = (
-        turned(t.real, channels_first and t.spec.name != "o")[0] for t in parts
-    )
+    b, o, s = (turned(t.real, channels_first and t.spec.name != "o")[0] for t in parts)
     shuffled = [parts[2], parts[0], parts[1]]
     roles = {"boxes": "b", "objectness": "o", "scores": "s"}
     decoder = YoloxDecoder(context(shuffled, roles, SIZE, threshold))
@@ -179,3 +177,23 @@ def test_a_missing_role_is_named():
     t = tensor("out", np.zeros((1, CELLS, 4)), "float32")
     with pytest.raises(ManifestError, match="objectness"):
         YoloxDecoder(context([t], {"boxes": "out"}, SIZE, 0.5))
+
+
+@pytest.mark.shared
+def test_the_real_model_finds_what_is_large_in_coco(shared):
+    session = pytest.importorskip("onnxruntime").InferenceSession(shared / "models" / "yolox_nano.onnx")
+    t = tensor("output", np.zeros((1, 3549, 85)), "float32")
+    decoder = YoloxDecoder(context([t], {"raw": "output"}, (416, 416), 0.3))
+    into = Detections(1000)
+
+    def detect(picture):
+        scale = 416 / max(picture.shape)
+        canvas = np.full((416, 416, 3), 114, np.uint8)
+        small = cv2.resize(picture, None, fx=scale, fy=scale)
+        canvas[: small.shape[0], : small.shape[1]] = small
+        decoder.decode(
+            session.run(None, {"images": canvas.transpose(2, 0, 1)[None].astype(np.float32)}), into
+        )
+        return into.xyxy[: into.count] / scale, into.class_ids[: into.count]
+
+    assert recall_of_large_objects(shared / "data" / "coco-val80", detect) > 0.7

@@ -45,7 +45,7 @@ class Script:
             self._play(item)
             item = (4, 4, 3)
         image = into if into is not None and into.shape == item else np.empty(item, np.uint8)
-        image[:] = self.value
+        image[:] = self.value % 256
         self.value += 1
         return Grabbed(image, monotonic_ns(), "arrival")
 
@@ -262,11 +262,11 @@ def test_what_no_waiting_cures_ends_at_once() -> None:
 
 def test_with_reconnect_off_a_failed_open_and_a_loss_are_final() -> None:
     off = SourceOptions(reconnect=False)
-    with FrameSource(
-        lambda: Script([("open", SourceError("absent", "plug"))], options=off), "test"
-    ) as source:
-        with pytest.raises(SourceOpenError, match="absent"):
-            source.read(5)
+    with (
+        FrameSource(lambda: Script([("open", SourceError("absent", "plug"))], options=off), "test") as source,
+        pytest.raises(SourceOpenError, match="absent"),
+    ):
+        source.read(5)
     with FrameSource(
         lambda: Script([FRAME, SourceError("unplugged", "plug")], options=off), "test"
     ) as source:
@@ -281,8 +281,7 @@ def test_an_os_error_is_a_loss_and_a_defect_is_final(until: Callable[..., None])
     with FrameSource(one_after_another(*scripts), "test") as source:
         until(lambda: source.stats.captured == 2)
         with pytest.raises(SourceOpenError, match="ZeroDivisionError"):
-            while True:
-                source.read(5)
+            read_all(source)
         assert any("Input/output error" in e.reason for e in source.poll_events())
 
 

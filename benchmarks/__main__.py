@@ -1,0 +1,23 @@
+"""./run bench [overhead|memory ...]: measure and print. Exits with 6 when a figure misses its target."""
+
+import argparse
+import sys
+
+from benchmarks import memory, overhead
+
+BENCHES = {"overhead": overhead.measure, "memory": memory.measure}
+
+
+def main() -> int:
+    """Run the benches named, or all."""
+    parser = argparse.ArgumentParser(prog="./run bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHES)}; all when none is named")
+    names = parser.parse_args().names or list(BENCHES)
+    unknown = sorted(set(names) - set(BENCHES))
+    if unknown:
+        parser.error(f"there is no bench '{unknown[0]}'; use one of {', '.join(BENCHES)}")
+    return 0 if all([BENCHES[name]() for name in names]) else 6
+
+
+if __name__ == "__main__":
+    sys.exit(main())
