@@ -84,7 +84,7 @@ def _hard(candidates: Detections, order: np.ndarray, settings: NmsSettings, limi
     for start in range(0, len(order), block):
         tried = np.concatenate([kept, np.arange(start, min(start + block, len(order)))])
         # ranks stand for scores, which OpenCV drops at 0
-        ranks = np.arange(len(tried), 0, -1, dtype=np.float32)
+        ranks = np.arange(float(len(tried)), 0.0, -1.0).tolist()
         kept = tried[cv2.dnn.NMSBoxes(apart[tried], ranks, 0.0, threshold)]
         if settings.max_per_class is not None:
             kept = _first_of_each_class(kept, candidates.class_ids[order[kept]], settings.max_per_class)

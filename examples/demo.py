@@ -60,7 +60,7 @@ def film(photo: Path, path: Path) -> Path:
     for phase in np.linspace(0, 2 * np.pi, FPS * SECONDS, endpoint=False):
         width = side * (0.75 + 0.2 * np.cos(phase))
         height = width * FRAME_WH[1] / FRAME_WH[0]
-        center = np.array([0.45 + 0.06 * np.sin(phase), 0.38 + 0.06 * np.sin(2 * phase)]) * side
+        center = np.array([0.45 + 0.06 * np.sin(phase), 0.33 + 0.05 * np.sin(2 * phase)]) * side
         left, top = np.clip(center - (width / 2, height / 2), 0, (side - width, side - height))
         corners = np.array([[left, top], [left + width, top], [left, top + height]], np.float32)
         target = np.array([[0, 0], [FRAME_WH[0], 0], [0, FRAME_WH[1]]], np.float32)

@@ -28,7 +28,7 @@ def stored_threshold(spec: TensorSpec, threshold: float, logits: bool) -> np.gen
     """
     real = float(np.float32(threshold))
     if logits:
-        p = real * (1 - 2.0**-20)
+        p = real * (1 - 2.0**-20) - 2.0**-24  # the error of `sigmoid`
         real = math.log(p / (1 - p)) if p > 0 else -math.inf
     dtype = spec.dtype
     if dtype.kind == "f":

@@ -1,6 +1,8 @@
 """What the source tests share: waiting for a condition, and a video to read."""
 
+import contextlib
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,24 +29,21 @@ def until() -> Callable[..., None]:
 
 @pytest.fixture
 def events_until() -> Callable[..., list[SourceEvent]]:
-    """Read on until the source reports a state; return all events up to then."""
+    """Read on until the source reports a state; return the events up to that one, the rest next time."""
+    waiting: deque[SourceEvent] = deque()
 
     def collect(source: FrameSource, state: str, timeout_s: float = 10.0) -> list[SourceEvent]:
         t_end_s = time.monotonic() + timeout_s
         events: list[SourceEvent] = []
-        while not any(event.state == state for event in events):
+        while True:
+            waiting.extend(source.poll_events())
+            while waiting:
+                events.append(waiting.popleft())
+                if events[-1].state == state:
+                    return events
             assert time.monotonic() < t_end_s, f"no '{state}' among {events}"
-            try:
+            with contextlib.suppress(SourceTimeoutError):
                 source.read(0.05)
-            except SourceTimeoutError:
-                pass
-            except Exception as exc:
-                events += source.poll_events()
-                if not any(event.state == state for event in events):
-                    raise AssertionError(f"{exc!r}; {events}") from exc
-                return events
-            events += source.poll_events()
-        return events
 
     return collect
 

@@ -3,9 +3,11 @@
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +71,7 @@ def test_a_live_pipeline_is_stamped_by_its_own_clock() -> None:
             assert info.timestamp_quality == "pts"
             assert info.t_capture_ns <= monotonic_ns()
             stamps_ns.append((info.seq, info.t_capture_ns))
-    for (seq0, t0_ns), (seq1, t1_ns) in zip(stamps_ns, stamps_ns[1:], strict=False):
+    for (seq0, t0_ns), (seq1, t1_ns) in pairwise(stamps_ns):
         assert t1_ns - t0_ns == pytest.approx((seq1 - seq0) * 33.3e6, abs=60e6)
     assert children() == []
 
@@ -160,14 +162,14 @@ def test_a_lossless_pipeline_that_fails_is_final() -> None:
 
 
 def test_the_size_may_change_in_mid_stream(tmp_path: Path) -> None:
-    """Two recorded GDP streams, one after the other, replayed by a stand-in for gst-launch-1.0."""
+    """Recorded GDP streams, one after the other, replayed by a stand-in for gst-launch-1.0."""
     sizes = [(32, 16), (50, 20), (32, 16)]
     parts = []
     for width, height in sizes:
         part = tmp_path / "part.gdp"
         os.system(
-            f"gst-launch-1.0 -q videotestsrc num-buffers=3 ! video/x-raw,format=BGR,width={width},height={height} "
-            f"! gdppay ! filesink location={part}"
+            f"gst-launch-1.0 -q videotestsrc num-buffers=3 "
+            f"! video/x-raw,format=BGR,width={width},height={height} ! gdppay ! filesink location={part}"
         )
         parts.append(part.read_bytes())
     replay(tmp_path, b"".join(parts))
@@ -180,7 +182,10 @@ def replay(folder: Path, data: bytes) -> None:
     """Put a gst-launch-1.0 that writes `data` to its fdsink first in PATH."""
     (folder / "data").write_bytes(data)
     tool = folder / "gst-launch-1.0"
-    tool.write_text(f'#!/bin/sh\nfor last; do :; done\neval "cat {folder}/data >&${{last#fd=}}"\n')
+    tool.write_text(
+        f"#!{sys.executable}\nimport sys\nfd = int(sys.argv[-1].removeprefix('fd='))\n"
+        f"open(fd, 'wb').write(open({str(folder / 'data')!r}, 'rb').read())\n"
+    )
     tool.chmod(0o755)
 
 
@@ -236,8 +241,13 @@ def test_options_stand_before_the_pipeline() -> None:
 
 def test_without_gst_launch_it_fails_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SourceOpenError, match="gst-launch-1.0 is not installed.*apt install"):
+    with pytest.raises(SourceOpenError, match=r"gst-launch-1\.0 is not installed.*apt install"):
         open_source(f"gst://{LIVE}")
+
+
+def grab_on(capture: GstSource) -> None:
+    while True:
+        capture.grab(None)
 
 
 def test_an_interrupt_before_the_start_still_ends_the_grab() -> None:
@@ -248,8 +258,7 @@ def test_an_interrupt_before_the_start_still_ends_the_grab() -> None:
     timer.start()
     try:
         with pytest.raises(SourceError, match="interrupted"):
-            while True:
-                capture.grab(None)
+            grab_on(capture)
     finally:
         timer.cancel()
         capture.close()
