@@ -13,9 +13,7 @@ def xyxy_from_cxcywh(cxcywh: np.ndarray) -> np.ndarray:
 
 def cxcywh_from_xyxy(xyxy: np.ndarray) -> np.ndarray:
     """Return (N, 4) float32 centre boxes of (N, 4) float32 xyxy corners; a new array."""
-    return np.concatenate(
-        [(xyxy[:, :2] + xyxy[:, 2:]) * np.float32(0.5), xyxy[:, 2:] - xyxy[:, :2]], axis=1
-    )
+    return np.concatenate([(xyxy[:, :2] + xyxy[:, 2:]) * np.float32(0.5), xyxy[:, 2:] - xyxy[:, :2]], axis=1)
 
 
 def area(xyxy: np.ndarray) -> np.ndarray:

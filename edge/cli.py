@@ -52,8 +52,14 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     run.add_argument("config", nargs="?", metavar="CONFIG.toml", help="configuration; options override it")
     run.add_argument("--model", metavar="BUNDLE_OR_FILE", help="bundle, .tflite or .onnx file, or catalogue name")
     run.add_argument("--labels", metavar="FILE", help="class names, one a line, for a bare model file")
-    run.add_argument("--source", metavar="URI", help="0, v4l2://, file://, rtsp://, images://, gst://, csi://, synthetic://")
-    run.add_argument("--publish", metavar="URI", action="append", help="stdout://, file://, tcp://, udp:// (repeatable)")
+    run.add_argument(
+        "--source",
+        metavar="URI",
+        help="0, v4l2://, file://, rtsp://, images://, gst://, csi://, synthetic://",
+    )
+    run.add_argument(
+        "--publish", metavar="URI", action="append", help="stdout://, file://, tcp://, udp:// (repeatable)"
+    )
     run.add_argument("--score", metavar="S", type=_unit, help="score threshold, 0 to 1")
     run.add_argument("--iou", metavar="T", type=_unit, help="NMS overlap threshold, 0 to 1")
     run.add_argument("--frames", metavar="N", type=_positive, help="stop after N frames")

@@ -92,7 +92,8 @@ def _connect(host: str, port: int, timeout_s: float) -> socket.socket:
         except OSError as exc:
             if isinstance(exc, socket.gaierror) or time.monotonic() + _RETRY_S > deadline:
                 raise SourceTimeoutError(
-                    f"nobody answers at {host}:{port} ({exc.strerror or exc})", "start harrier run there first"
+                    f"nobody answers at {host}:{port} ({exc.strerror or exc})",
+                    "start harrier run there first",
                 ) from exc
             time.sleep(_RETRY_S)
 

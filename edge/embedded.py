@@ -109,9 +109,7 @@ def _ultralytics_file(content: bytes, name: str, shape: list[int]) -> Embedded |
     return _ultralytics(properties, origin, shape)
 
 
-def _ultralytics(
-    properties: Mapping[str, Any], origin: str, tflite_shape: list[int] | None
-) -> Embedded | None:
+def _ultralytics(properties: Mapping[str, Any], origin: str, tflite_shape: list[int] | None) -> Embedded | None:
     """Read the exporter's keys, whose values are text (ONNX) or as they were (JSON, a Python dict)."""
     if "names" not in properties or not properties.keys() & {"stride", "task", "imgsz"}:
         return None
@@ -193,20 +191,14 @@ def _tflite_contract(tensor: Table, levels: InputLevels | None, notes: list[str]
         contract |= {"scale": 1.0, "mean": tuple(mean), "std": tuple(std)}
         if levels and _nearly_identity(mean, std, levels):
             contract |= _identity(levels)
-            notes.append(
-                "pixels enter the quantized input unchanged, within rounding of the stated normalization"
-            )
+            notes.append("pixels enter the quantized input unchanged, within rounding of the stated normalization")
     return contract
 
 
 def _nearly_identity(mean: list[float], std: list[float], levels: InputLevels) -> bool:
     scale, zero_point, offset = levels
-    stored = [
-        ((pixel - m) / s) / scale + zero_point for m, s in zip(mean, std, strict=True) for pixel in (0, 255)
-    ]
-    return all(
-        abs(value - (pixel + offset)) <= 1.5 for value, pixel in zip(stored, (0, 255) * 3, strict=True)
-    )
+    stored = [((pixel - m) / s) / scale + zero_point for m, s in zip(mean, std, strict=True) for pixel in (0, 255)]
+    return all(abs(value - (pixel + offset)) <= 1.5 for value, pixel in zip(stored, (0, 255) * 3, strict=True))
 
 
 def _identity(levels: InputLevels) -> dict[str, Any]:

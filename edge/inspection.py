@@ -1,4 +1,4 @@
-"""`harrier inspect`: what a model file or bundle is, which decoder would run it and why, and where each fact is from."""
+"""`harrier inspect`: what a model is, which decoder would run it and why, and where each fact is from."""
 
 from typing import Any
 
@@ -56,7 +56,9 @@ def text_of(facts: dict[str, Any]) -> str:
             scale = tensor["quantization"]
             real = f"  real = (stored - {scale['zero_point']}) * {scale['scale']:.6g}" if scale else ""
             role = f"  role {tensor['role']}" if tensor.get("role") else ""
-            lines.append(f"  {tensor['name']}  {shape}  {tensor['dtype']}  {tensor['layout'] or ''}{real}{role}".rstrip())
+            lines.append(
+                f"  {tensor['name']}  {shape}  {tensor['dtype']}  {tensor['layout'] or ''}{real}{role}".rstrip()
+            )
     if facts["decoder"] is None:
         return "\n".join([*lines, f"decoder   none: {facts['problem']}"])
     decoder, contract, labels = facts["decoder"], facts["contract"], facts["labels"]
@@ -117,7 +119,7 @@ def _tensor(spec: TensorSpec) -> dict[str, Any]:
 
 
 def _contract_text(contract: InputContract, path: str) -> str:
-    resize = contract.resize
+    resize: str = contract.resize
     if resize == "letterbox":
         resize += f" {contract.placement.replace('_', '-')}, pad {contract.pad_value}"
     elif resize == "crop":

@@ -57,7 +57,10 @@ class Model:
 
 
 def open_model(
-    reference: str, engine: EngineSection, labels_file: str | None = None, score_threshold: float | None = None
+    reference: str,
+    engine: EngineSection,
+    labels_file: str | None = None,
+    score_threshold: float | None = None,
 ) -> Model:
     """Return the model that `reference` (bundle, model file or catalogue name) means, loaded.
 
@@ -122,7 +125,11 @@ def _open_bundle(folder: Path, options: EngineSection) -> _Opened:
             missing = missing or exc
             continue
         stated = str(folder / MANIFEST_NAME)
-        origins = {"contract": f"manifest {stated}", "decoder": f"manifest {stated}", "labels": f"manifest {stated}"}
+        origins = {
+            "contract": f"manifest {stated}",
+            "decoder": f"manifest {stated}",
+            "labels": f"manifest {stated}",
+        }
         return name, file, engine, manifest, labels, origins, notes
     raise missing or ManifestError(f"{folder} has no targets", "add [targets.tflite] with a file")
 

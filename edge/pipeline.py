@@ -7,6 +7,7 @@ import numpy as np
 from edge.clock import monotonic_ns
 from edge.config import RunConfig, Thresholds
 from edge.detections import Classification, Detections
+from edge.frame import Frame
 from edge.manifest import DecoderSection
 from edge.model import Model
 from edge.nms import NmsSettings, suppress
@@ -43,9 +44,7 @@ class Pipeline:
     (xyxy, source px) or Classification, frame the last Frame; both are refilled by the next step.
     """
 
-    def __init__(
-        self, source: FrameSource, model: Model, publishers: Sequence[Publisher], config: RunConfig
-    ) -> None:
+    def __init__(self, source: FrameSource, model: Model, publishers: Sequence[Publisher], config: RunConfig) -> None:
         self.source = source
         self.model = model
         self.timings = StageTimings()
@@ -56,7 +55,7 @@ class Pipeline:
         self._preprocess = Preprocessor(model.manifest.input, model.engine.input_specs[0], model.engine.inputs[0])
         self.publishers = publishers
         self._encoders = [(p, resolve("formats", p.format)) for p in publishers]
-        self.frame = None
+        self.frame: Frame | None = None
         self.result: Detections | Classification
         if model.decoder.kind == "detections":
             points = model.decoder.keypoint_count

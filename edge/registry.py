@@ -79,7 +79,8 @@ def resolve(group: str, name: str) -> Any:
     except ModuleNotFoundError as exc:
         if exc.name and exc.name.partition(".")[0] in plug.modules:
             raise MissingBackendError(
-                f"{name} needs {exc.name}, which is not installed", f"pip install 'harrier-edge[{plug.extra}]'"
+                f"{name} needs {exc.name}, which is not installed",
+                f"pip install 'harrier-edge[{plug.extra}]'",
             ) from exc
         raise
 

@@ -55,9 +55,7 @@ def open_pipeline(config: RunConfig) -> Iterator[Pipeline]:
         yield pipeline
 
 
-def run(
-    config: RunConfig, frames: int | None = None, seconds: float | None = None, stats: Path | None = None
-) -> None:
+def run(config: RunConfig, frames: int | None = None, seconds: float | None = None, stats: Path | None = None) -> None:
     """Run until the source ends, a limit is reached, SIGINT or SIGTERM arrives, or every publisher has failed.
 
     Raises: EdgeError when a part cannot open or the engine fails.

@@ -37,9 +37,7 @@ def read_toml(path: Path, error: type[EdgeError] = ConfigError) -> dict[str, Any
         raise error(f"{path} is not valid TOML ({exc})", "correct that line") from exc
 
 
-def as_struct(
-    values: Any, struct: type[T], where: str, error: type[EdgeError] = ConfigError, strict: bool = True
-) -> T:
+def as_struct(values: Any, struct: type[T], where: str, error: type[EdgeError] = ConfigError, strict: bool = True) -> T:
     """Return `values` converted to a msgspec Struct; `where` names their origin in errors.
 
     With strict=False numbers and booleans may be given as text, as they are in a URI.

@@ -19,9 +19,7 @@ def toml_text(table: Mapping[str, Any]) -> str:
 
 def _lines(table: Mapping[str, Any], path: str) -> list[str]:
     # plain values first: whatever follows a [header] belongs to it
-    lines = [
-        f"{_key(key)} = {_value(value)}" for key, value in table.items() if not isinstance(value, Mapping)
-    ]
+    lines = [f"{_key(key)} = {_value(value)}" for key, value in table.items() if not isinstance(value, Mapping)]
     for key, value in table.items():
         if isinstance(value, Mapping):
             inner = f"{path}.{_key(key)}" if path else _key(key)

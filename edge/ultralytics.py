@@ -28,9 +28,7 @@ def family_of(task: str, description: str) -> str | None:
     return _FAMILIES.get(task)
 
 
-def contract_of(
-    properties: Mapping[str, Any], task: str, family: str | None, notes: list[str]
-) -> dict[str, Any]:
+def contract_of(properties: Mapping[str, Any], task: str, family: str | None, notes: list[str]) -> dict[str, Any]:
     """Return the keys of InputContract; what cannot be read is added to `notes`."""
     contract: dict[str, Any] = {"channel_order": "rgb", "scale": 1 / 255, "interpolation": "linear"}
     contract |= {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
@@ -47,11 +45,7 @@ def contract_of(
         notes.append(f"the file states {channels} input channels, which is no camera image")
     size = _value(properties, "imgsz")
     size = [size, size] if isinstance(size, int) else size
-    if (
-        isinstance(size, list | tuple)
-        and len(size) == 2
-        and all(type(n) is int and 0 < n < 65536 for n in size)
-    ):
+    if isinstance(size, list | tuple) and len(size) == 2 and all(type(n) is int and 0 < n < 65536 for n in size):
         contract["size_wh"] = (size[1], size[0])  # imgsz is height, width
     elif "imgsz" in properties:
         notes.append("the image size inside the file is unreadable and was ignored")

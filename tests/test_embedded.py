@@ -151,9 +151,7 @@ def test_ultralytics_detector_in_onnx() -> None:
 def test_through_a_real_onnx_file(tmp_path: Path) -> None:
     onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     tensor = [onnx.helper.make_tensor_value_info(name, 1, [1]) for name in "xy"]
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Identity", ["x"], ["y"])], "g", tensor[:1], tensor[1:]
-    )
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "g", tensor[:1], tensor[1:])
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
     onnx.helper.set_model_props(model, ULTRALYTICS)
     onnx.save(model, tmp_path / "m.onnx")
@@ -192,9 +190,7 @@ def test_tasks(task: str, family: str | None, resize: str, note: str | None) -> 
 
 
 def test_rt_detr_is_stretched_and_no_yolo() -> None:
-    said = from_onnx_properties(
-        {**ULTRALYTICS, "description": "Ultralytics rtdetr-l model trained on coco.yaml"}
-    )
+    said = from_onnx_properties({**ULTRALYTICS, "description": "Ultralytics rtdetr-l model trained on coco.yaml"})
     assert said is not None
     assert (said.family, contract_of(said).resize, said.name) == ("detr", "stretch", "rtdetr-l")
 
@@ -329,9 +325,7 @@ def test_single_values_count_for_all_channels_and_gray_is_named(tmp_path: Path) 
     assert said.contract["channel_order"] == "gray"
 
 
-@pytest.mark.parametrize(
-    ("mean", "std"), [([1.0, 2.0], [1.0]), ([0.0], [0.0]), ([float("nan")], [1.0]), ([], [])]
-)
+@pytest.mark.parametrize(("mean", "std"), [([1.0, 2.0], [1.0]), ([0.0], [0.0]), ([float("nan")], [1.0]), ([], [])])
 def test_an_unusable_normalization_is_noted(tmp_path: Path, mean: list[float], std: list[float]) -> None:
     said = from_tflite(tflite(tmp_path / "m.tflite", metadata(mean, std)))
     assert said is not None
@@ -401,9 +395,7 @@ def test_garbled_and_truncated_files_never_raise(tmp_path: Path) -> None:
         (3, 1 / 128, 128),
         ("odd-op",),
     ).read_bytes()
-    plain = tflite(
-        tmp_path / "p.tflite", metadata([1.0], [2.0], ("labels.txt",)), custom=("odd-op",)
-    ).read_bytes()
+    plain = tflite(tmp_path / "p.tflite", metadata([1.0], [2.0], ("labels.txt",)), custom=("odd-op",)).read_bytes()
     dice, path, changed = random.Random(7), tmp_path / "m.tflite", 0
     for round_number in range(1500):
         content = bytearray(dice.choice((whole, plain)))

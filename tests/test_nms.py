@@ -163,9 +163,7 @@ def test_all_of_one_heap_is_worked_through_in_blocks():
     n = 900
     corner = np.concatenate([rng.uniform(0, 1, (n - 1, 2)), [[500, 500]]])
     scores = np.append(rng.uniform(0.5, 1, n - 1), 0.1)
-    into = survivors(
-        filled(np.concatenate([corner, corner + 100], axis=1), scores, np.zeros(n)), NmsSettings()
-    )
+    into = survivors(filled(np.concatenate([corner, corner + 100], axis=1), scores, np.zeros(n)), NmsSettings())
     assert into.count == 2
     assert into.track_ids[:2].tolist() == [int(scores.argmax()), n - 1]
 
@@ -272,9 +270,7 @@ def test_ten_thousand_candidates_stay_bounded(method):
     assert peak < n * 200  # N x N would be 400 MB
 
 
-@pytest.mark.parametrize(
-    "values", [{"iou_threshold": 1.5}, {"method": "best"}, {"max_detections": 0}, {"sigma": 0}]
-)
+@pytest.mark.parametrize("values", [{"iou_threshold": 1.5}, {"method": "best"}, {"max_detections": 0}, {"sigma": 0}])
 def test_settings_are_checked_when_converted(values):
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert(values, NmsSettings)

@@ -32,7 +32,7 @@ fill = 0.5
 """
 
 
-@pytest.fixture()
+@pytest.fixture
 def astronaut(catalogue) -> np.ndarray:
     folder = catalogue("astronaut")
     return cv2.imread(str(folder / catalogue_module.entries()["astronaut"].file))
@@ -54,8 +54,17 @@ def test_the_face_is_where_mediapipe_finds_it(catalogue, astronaut):
     assert face.score > 0.9
     x, y, width, height = MEDIAPIPE_BOX
     assert np.abs(np.array(face.box) - (x, y, x + width, y + height)).max() < 2.0
-    seen = ((203, 101), (246, 104), (222, 127), (221, 146), (174, 122), (273, 127))  # read off the photo by eye:
-    for point, by_eye in zip(face.keypoints, seen, strict=True):  # right eye, left eye, nose, mouth, right ear, left ear
+    seen = (
+        (203, 101),
+        (246, 104),
+        (222, 127),
+        (221, 146),
+        (174, 122),
+        (273, 127),
+    )  # read off the photo by eye:
+    for point, by_eye in zip(
+        face.keypoints, seen, strict=True
+    ):  # right eye, left eye, nose, mouth, right ear, left ear
         assert np.abs(np.array(point) - by_eye).max() < 8
     assert json.loads(publisher.payloads[0])["detections"][0]["label"] == "face"
 
@@ -76,7 +85,7 @@ def test_a_step_allocates_nothing_that_grows_with_image_or_tensor(catalogue, ast
         check_allocations(pipeline)
 
 
-@pytest.mark.shared()
+@pytest.mark.shared
 @pytest.mark.parametrize("name", ["yolox_nano.onnx", "FastestDet.onnx", "mobilenet_v2_1.0_224_quant.tflite"])
 def test_no_model_makes_a_step_allocate(shared, name):
     picture = cv2.imread(str(shared / "data/images/pets.jpg"))
@@ -117,7 +126,7 @@ def test_a_classifier_publishes_classes(tmp_path):
     ] == [0.5] * 3
 
 
-@pytest.mark.shared()
+@pytest.mark.shared
 def test_the_classifier_names_the_cat(shared):
     picture = cv2.imread(str(shared / "data/images/cat_720p.jpg"))
     message = pipeline_of(str(shared / "models/mobilenet_v2_1.0_224_quant.tflite"), [picture]).step()
@@ -125,7 +134,7 @@ def test_the_classifier_names_the_cat(shared):
     assert any("cat" in record.label.lower() for record in message.classes[:3])
 
 
-@pytest.mark.shared()
+@pytest.mark.shared
 def test_labels_fewer_than_classes_are_refused(shared, tmp_path):
     (tmp_path / "few.txt").write_text("cat\ndog\n")
     with pytest.raises(ManifestError, match="2 labels for 80 classes: give one label per class"):
@@ -158,7 +167,9 @@ OUTPUTS = 'outputs = { boxes = "regressors", scores = "classificators" }\n'
 
 def test_a_bundle_passes_over_targets_that_cannot_run_here(catalogue, tmp_path, monkeypatch):
     bundle = write_bundle(
-        tmp_path / "b", catalogue("face"), f'[targets.onnx]\nfile = "m.onnx"\n[targets.cpu]\nfile = "m.tflite"\n{OUTPUTS}'
+        tmp_path / "b",
+        catalogue("face"),
+        f'[targets.onnx]\nfile = "m.onnx"\n[targets.cpu]\nfile = "m.tflite"\n{OUTPUTS}',
     )
     (bundle / "m.onnx").write_bytes(b"")
     monkeypatch.setattr("edge.model.resolve", resolver_without_onnx())

@@ -47,9 +47,7 @@ class DecoderContext:
             )
         name = self.roles[role]
         if name not in have:
-            raise ManifestError(
-                f"the model has no output '{name}' for the role '{role}'", f"it has {', '.join(have)}"
-            )
+            raise ManifestError(f"the model has no output '{name}' for the role '{role}'", f"it has {', '.join(have)}")
         index = have.index(name)
         return index, self.outputs[index]
 

@@ -99,9 +99,7 @@ def find_columns(
         Columns(position, spec, (a, b), first, 0, channels)
         for a, b in planes(spec.shape)
         for first, candidates, channels in ((False, a, b), (True, b, a))
-        if (not rows or candidates in rows)
-        and (width is None or channels == width)
-        and channels_first in (None, first)
+        if (not rows or candidates in rows) and (width is None or channels == width) and channels_first in (None, first)
     ]
     if len(fits) == 1:
         return fits[0]

@@ -35,9 +35,7 @@ class NanodetParams(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     channels_first: only where the shape is ambiguous.
     """
 
-    strides: list[Annotated[int, msgspec.Meta(gt=0)]] = msgspec.field(
-        default_factory=lambda: list(PLUS_STRIDES)
-    )
+    strides: list[Annotated[int, msgspec.Meta(gt=0)]] = msgspec.field(default_factory=lambda: list(PLUS_STRIDES))
     reg_max: Annotated[int, msgspec.Meta(ge=1)] = REG_MAX
     activated: bool = True
     cell_offset: float = 0.0

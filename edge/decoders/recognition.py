@@ -106,9 +106,7 @@ def _query_head(shape: tuple[int, ...], queries: int, channels: int) -> FusedHea
     return FusedHead(family, queries, channels, False, (), 0, f"one output {shape}: {queries} proposals")
 
 
-def split_roles(
-    outputs: Sequence[TensorSpec], widths: Mapping[str, int | None]
-) -> tuple[dict[str, str], int] | None:
+def split_roles(outputs: Sequence[TensorSpec], widths: Mapping[str, int | None]) -> tuple[dict[str, str], int] | None:
     """Return role -> output name, and how many candidates, when the outputs are one tensor a role, else None.
 
     widths: channels of each role, None for any. Where shapes leave a choice, names decide.

@@ -120,9 +120,7 @@ class CandidateScores:
         if threshold != self._threshold:
             gate = threshold ** (1 / self._powers[0]) * (1 - 1e-6) if self._powers[0] != 1 else threshold
             self._stored, self._threshold = stored_threshold(self._gate_spec, gate, self._logits), threshold
-        view = (
-            self._softmax.view(outputs)[:, self._foreground] if self._softmax else self._scores.view(outputs)
-        )
+        view = self._softmax.view(outputs)[:, self._foreground] if self._softmax else self._scores.view(outputs)
         if self._objectness is None:
             best = self._best_of(view)
             rows = self._above(best)

@@ -82,9 +82,7 @@ class SsdAnchorsDecoder:
         """Raises: ManifestError when the outputs do not fit the anchors, or these are not given once."""
         params = context.parameters(SsdAnchorsParams)
         if bool(params.strides) == bool(params.anchors):
-            raise ManifestError(
-                "ssd_anchors needs its anchors once", "set either strides or anchors in decoder.params"
-            )
+            raise ManifestError("ssd_anchors needs its anchors once", "set either strides or anchors in decoder.params")
         size = context.size_wh
         if params.anchors:
             anchors = np.array(params.anchors, np.float32)

@@ -58,9 +58,7 @@ class YoloDecoder:
         """Raises: ManifestError when outputs and params contradict each other."""
         params = context.parameters(YoloParams)
         if params.end_to_end and params.objectness:
-            raise ManifestError(
-                "an end-to-end head has no objectness", "remove one of them from decoder.params"
-            )
+            raise ManifestError("an end-to-end head has no objectness", "remove one of them from decoder.params")
         objectness, scores = self._find(context, params)
         self._scores = CandidateScores(scores, objectness, "none" if params.activated else "sigmoid")
         self.class_count: int | None = None if params.end_to_end else scores.width

@@ -9,7 +9,7 @@ import numpy as np
 from edge.config import EngineSection
 from edge.embedded import tflite_custom_ops
 from edge.errors import AcceleratorError, EngineError, MissingBackendError
-from edge.tensor import Quantization, TensorSpec
+from edge.tensor import Layout, Quantization, TensorSpec
 
 try:
     from ai_edge_litert.interpreter import Interpreter
@@ -130,7 +130,7 @@ def _explained(path: Path, custom: list[str], exc: Exception) -> EngineError:
 def _spec(detail: dict[str, Any], is_image: bool) -> TensorSpec:
     shape = tuple(int(n) for n in detail["shape"])
     scale, zero_point = detail["quantization"]
-    layout = None
+    layout: Layout | None = None
     if is_image:
         layout = "NCHW" if shape[1] in (1, 3) and shape[3] not in (1, 3) else "NHWC"
     quantization = Quantization(float(scale), int(zero_point)) if scale else None

@@ -9,7 +9,7 @@ import onnxruntime as ort
 from edge.config import EngineSection
 from edge.errors import ConfigError, EngineError
 from edge.structs import did_you_mean
-from edge.tensor import TensorSpec
+from edge.tensor import Layout, TensorSpec
 
 __all__ = ["OnnxRuntimeEngine"]
 
@@ -55,7 +55,9 @@ class OnnxRuntimeEngine:
 
     def close(self) -> None:
         """Release the session."""
-        self.inputs, self.outputs, self._moving = [], [], []
+        self.inputs.clear()
+        self.outputs.clear()
+        self._moving.clear()
         self._binding = self._session = None
 
     def _run(self) -> None:
@@ -63,7 +65,8 @@ class OnnxRuntimeEngine:
             self._session.run_with_iobinding(self._binding)
         except Exception as exc:  # the pybind11 exceptions of ONNX Runtime derive from Exception alone
             raise EngineError(
-                f"the model failed while running ({_first_line(exc)})", "convert it again or use another target"
+                f"the model failed while running ({_first_line(exc)})",
+                "convert it again or use another target",
             ) from exc
 
     def _bind_outputs(self) -> None:
@@ -71,20 +74,17 @@ class OnnxRuntimeEngine:
         for node in nodes:
             self._binding.bind_output(node.name)
         self._run()  # shows the real shapes, and does the first run's lazy work now
-        self.outputs = [value.numpy() for value in self._binding.get_outputs()]
+        self.outputs: list[np.ndarray] = [value.numpy() for value in self._binding.get_outputs()]
         self.output_specs = [
-            TensorSpec(node.name, array.shape, array.dtype)
-            for node, array in zip(nodes, self.outputs, strict=True)
+            TensorSpec(node.name, array.shape, array.dtype) for node, array in zip(nodes, self.outputs, strict=True)
         ]
         self._binding.clear_binding_outputs()
-        self._moving = []
+        self._moving: list[int] = []
         for i, (node, array) in enumerate(zip(nodes, self.outputs, strict=True)):
             if all(isinstance(n, int) for n in node.shape):
                 self.outputs[i] = np.zeros(array.shape, array.dtype)
                 value = self.outputs[i]
-                self._binding.bind_output(
-                    node.name, "cpu", 0, value.dtype.type, value.shape, value.ctypes.data
-                )
+                self._binding.bind_output(node.name, "cpu", 0, value.dtype.type, value.shape, value.ctypes.data)
             else:
                 self._binding.bind_output(node.name)
                 self._moving.append(i)
@@ -119,9 +119,10 @@ def _spec(node: ort.NodeArg, is_image: bool) -> TensorSpec:
     open_axes = [i for i, n in enumerate(node.shape) if not (isinstance(n, int) and n > 0)]
     if is_image and any(i >= 1 for i in open_axes):
         raise EngineError(
-            f"input '{node.name}' has no fixed size ({list(node.shape)})", "export the model with a fixed size"
+            f"input '{node.name}' has no fixed size ({list(node.shape)})",
+            "export the model with a fixed size",
         )
-    layout = None
+    layout: Layout | None = None
     if is_image:
         layout = "NHWC" if shape[3] in (1, 3) and shape[1] not in (1, 3) else "NCHW"
     return TensorSpec(node.name, shape, np.dtype(_DTYPES[node.type]), layout)

@@ -32,7 +32,8 @@ def pixel_tables(contract: InputContract, spec: TensorSpec) -> np.ndarray:
     """
     if spec.dtype.name not in _TABLE_DTYPES:
         raise ManifestError(
-            f"input '{spec.name}' is {spec.dtype}, not an image dtype", f"use one of {', '.join(_TABLE_DTYPES)}"
+            f"input '{spec.name}' is {spec.dtype}, not an image dtype",
+            f"use one of {', '.join(_TABLE_DTYPES)}",
         )
     channels = spec.shape[1] if spec.layout == "NCHW" else spec.shape[3]
     pixels = np.arange(256, dtype=np.float64)

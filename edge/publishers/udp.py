@@ -23,11 +23,12 @@ class UdpPublisher:
         if not host or port == 0:
             raise PublishError(f"{uri.text} names nobody to send to", "write udp://HOST:PORT of the receiver")
         try:
-            family, _, _, _, self._to = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
         except socket.gaierror as exc:
             raise PublishError(f"host '{host}' is not known ({exc.strerror})", "give an IP address") from exc
         self.address = f"udp://{host}:{port}"
-        self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        self._to = found[4]
+        self._socket = socket.socket(found[0], socket.SOCK_DGRAM)
         self._socket.setblocking(False)
 
     def send(self, payload: bytes) -> None:

@@ -36,9 +36,7 @@ class FrameSource:
 
     def __init__(self, make_capture: Callable[[], Capture], source_id: str) -> None:
         self._make = make_capture
-        self._spare: Capture | None = (
-            make_capture()
-        )  # at once, so that wrong options and missing files fail here
+        self._spare: Capture | None = make_capture()  # at once, so that wrong options and missing files fail here
         self.source_id = source_id
         self.live = self._spare.live
         self.options = self._spare.options

@@ -86,9 +86,7 @@ class Link:
         except SourceError as exc:
             self.error = self.error or exc
         except OSError as exc:
-            self.error = self.error or SourceError(
-                f"{self._name}: {exc}", "check the device and its permissions"
-            )
+            self.error = self.error or SourceError(f"{self._name}: {exc}", "check the device and its permissions")
             self.error.__cause__ = exc
         except Exception as exc:
             # Not the device but a defect: repeating it would only hide it.

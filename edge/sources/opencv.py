@@ -61,9 +61,7 @@ class V4l2Source:
                 f"{self._device} does not exist", "plug the camera in; `ls /dev/video*` shows what is there"
             )
         if not os.access(self._device, os.R_OK | os.W_OK):
-            raise SourceError(
-                f"no permission for {self._device}", "sudo usermod -aG video $USER, then log in again"
-            )
+            raise SourceError(f"no permission for {self._device}", "sudo usermod -aG video $USER, then log in again")
         index = re.fullmatch(r"/dev/video(\d+)", self._device)
         self._video = open_video(int(index[1]) if index else self._device, cv2.CAP_V4L2, [])
         if not self._video.isOpened():

@@ -22,9 +22,7 @@ def read_image(video: cv2.VideoCapture | None, into: np.ndarray | None) -> np.nd
     try:
         ok, image = video.read(into)
     except cv2.error as exc:
-        raise SourceError(
-            f"OpenCV failed to read a frame ({exc.err})", "check the device or the file"
-        ) from exc
+        raise SourceError(f"OpenCV failed to read a frame ({exc.err})", "check the device or the file") from exc
     if not ok or image is None:
         return None
     return cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 or image.shape[2] == 1 else image

@@ -53,9 +53,7 @@ _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(Message)
 
 
-def message_of(
-    info: FrameInfo, result: Detections | Classification, labels: list[str], model: str
-) -> Message:
+def message_of(info: FrameInfo, result: Detections | Classification, labels: list[str], model: str) -> Message:
     """Return the message of one frame's result (xyxy in source px), stamped now; it holds copies, no buffers."""
     now = monotonic_ns()
     message = Message(

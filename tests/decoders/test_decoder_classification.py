@@ -107,9 +107,7 @@ def test_the_real_mobilenet_sees_a_cat_and_a_parrot(shared):
         picture = cv2.imread(str(shared / "data" / "images" / name))
         side = min(picture.shape[:2])
         top, left = (picture.shape[0] - side) // 2, (picture.shape[1] - side) // 2
-        square = cv2.resize(
-            picture[top : top + side, left : left + side], (224, 224), interpolation=cv2.INTER_AREA
-        )
+        square = cv2.resize(picture[top : top + side, left : left + side], (224, 224), interpolation=cv2.INTER_AREA)
         interpreter.set_tensor(given["index"], square[None, :, :, ::-1])
         interpreter.invoke()
         decoder.decode([interpreter.get_tensor(got["index"])], into)

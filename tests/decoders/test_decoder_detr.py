@@ -30,9 +30,7 @@ def reference(logits, boxes, activation, columns, offset):
         cx, cy, w, h = (float(v) for v in boxes[q])
         box = corners(cx * SIZE[0], cy * SIZE[1], w * SIZE[0], h * SIZE[1])
         for c in columns:
-            score = {"none": row[c], "sigmoid": logistic(row[c]), "softmax": weights[c] / sum(weights)}[
-                activation
-            ]
+            score = {"none": row[c], "sigmoid": logistic(row[c]), "softmax": weights[c] / sum(weights)}[activation]
             found.append(Candidate(score, c - offset, box))
     return found
 

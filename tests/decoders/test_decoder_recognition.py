@@ -117,9 +117,7 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("given", "made", "family", "params"), [row[1:] for row in TABLE], ids=[r[0] for r in TABLE]
-)
+@pytest.mark.parametrize(("given", "made", "family", "params"), [row[1:] for row in TABLE], ids=[r[0] for r in TABLE])
 def test_one_family_claims_and_can_decode(given, made, family, params):
     found = claims(given, made)
     assert list(found) == ([family] if family else [])

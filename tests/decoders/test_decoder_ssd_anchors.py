@@ -109,9 +109,7 @@ def test_explicit_anchors_equal_the_reference(dtype, threshold, activation, back
         ty, tx, th, tw = (float(v) for v in row)
         cx, cy = tx / 10 * anchor[2] + anchor[0], ty / 10 * anchor[3] + anchor[1]
         w, h = math.exp(tw / 5) * anchor[2], math.exp(th / 5) * anchor[3]
-        expected.append(
-            Candidate(score, class_id, corners(cx * SIZE[0], cy * SIZE[1], w * SIZE[0], h * SIZE[1]))
-        )
+        expected.append(Candidate(score, class_id, corners(cx * SIZE[0], cy * SIZE[1], w * SIZE[0], h * SIZE[1])))
     check_decode(decoder, tensors, expected, threshold)
 
 
@@ -141,7 +139,5 @@ def test_numbers_that_are_not_finite_are_never_published():
 def test_contradictions_are_named(params, cause):
     tensors = [tensor("b", np.zeros((1, 72, 16)), "float32"), tensor("s", np.zeros((1, 72, 1)), "float32")]
     with pytest.raises(ManifestError) as caught:
-        SsdAnchorsDecoder(
-            context(tensors, {"boxes": "b", "scores": "s"}, SIZE, 0.5, params | {"keypoints": POINTS})
-        )
+        SsdAnchorsDecoder(context(tensors, {"boxes": "b", "scores": "s"}, SIZE, 0.5, params | {"keypoints": POINTS}))
     assert cause in str(caught.value)

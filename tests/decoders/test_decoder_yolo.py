@@ -106,9 +106,7 @@ def test_pose_keypoints_equal_the_reference(dims, normalized):
     decoder = YoloDecoder(context([t], {"raw": "out"}, SIZE, 0.3, params))
     assert decoder.keypoint_count == 3
     assert decoder.class_count == CLASSES
-    expected = reference(
-        boxes[0], None, scores[0], normalized=normalized, keypoints=points.reshape(ROWS, 3, dims)
-    )
+    expected = reference(boxes[0], None, scores[0], normalized=normalized, keypoints=points.reshape(ROWS, 3, dims))
     check_decode(decoder, [t], expected, 0.3)
 
 

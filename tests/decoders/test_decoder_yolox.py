@@ -191,9 +191,7 @@ def test_the_real_model_finds_what_is_large_in_coco(shared):
         canvas = np.full((416, 416, 3), 114, np.uint8)
         small = cv2.resize(picture, None, fx=scale, fy=scale)
         canvas[: small.shape[0], : small.shape[1]] = small
-        decoder.decode(
-            session.run(None, {"images": canvas.transpose(2, 0, 1)[None].astype(np.float32)}), into
-        )
+        decoder.decode(session.run(None, {"images": canvas.transpose(2, 0, 1)[None].astype(np.float32)}), into)
         return into.xyxy[: into.count] / scale, into.class_ids[: into.count]
 
     assert recall_of_large_objects(shared / "data" / "coco-val80", detect) > 0.7

@@ -28,7 +28,7 @@ fill = 0.25
 """
 
 
-@pytest.fixture()
+@pytest.fixture
 def null_file(tmp_path: Path) -> Path:
     path = tmp_path / "model.null"
     path.write_text(NULL_FILE)
@@ -65,7 +65,7 @@ def test_litert_keeps_the_contract_on_the_catalogue_model(catalogue):
     check_engine(engine)
 
 
-@pytest.mark.shared()
+@pytest.mark.shared
 def test_litert_keeps_the_contract_on_a_quantized_model(shared):
     engine = load_engine(shared / "models/mobilenet_v2_1.0_224_quant.tflite", EngineSection())
     assert engine.input_specs[0].quantization.zero_point == 128
@@ -73,7 +73,7 @@ def test_litert_keeps_the_contract_on_a_quantized_model(shared):
     check_engine(engine)
 
 
-@pytest.mark.shared()
+@pytest.mark.shared
 @pytest.mark.parametrize("name", ["yolox_nano.onnx", "FastestDet.onnx"])
 def test_onnxruntime_keeps_the_contract_on_real_models(shared, name):
     engine = load_engine(shared / "models" / name, EngineSection(threads=1))
@@ -137,7 +137,7 @@ def test_a_truncated_model_is_explained(tmp_path, catalogue):
         load_engine(tmp_path / "cut.tflite", EngineSection())
 
 
-@pytest.mark.shared()
+@pytest.mark.shared
 def test_models_this_machine_cannot_run_are_explained(shared):
     with pytest.raises(AcceleratorError, match="compiled for the Edge TPU"):
         load_engine(shared / "models/mobilenet_v1_0.25_128_quant_edgetpu.tflite", EngineSection())

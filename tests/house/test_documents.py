@@ -57,9 +57,7 @@ def test_shown_commands_are_understood(page, line):
             assert parse_uri(uri).scheme in PLUGS[group]
 
 
-@pytest.mark.parametrize(
-    ("page", "body"), [(page.name, body) for page in PAGES for body in blocks(page, "sh run")]
-)
+@pytest.mark.parametrize(("page", "body"), [(page.name, body) for page in PAGES for body in blocks(page, "sh run")])
 def test_recipes_run(page, body, catalogue, tmp_path):
     catalogue("face")
     catalogue("astronaut")

@@ -7,7 +7,8 @@ from tree import modules
 
 FLOORS = {
     0: "errors clock frame tensor boxes detections timings",
-    1: "structs toml_text uri manifest config registry wire flatbuffer tflite_file ultralytics embedded fetch catalogue bundle",
+    1: "structs toml_text uri manifest config registry wire "
+    "flatbuffer tflite_file ultralytics embedded fetch catalogue bundle",
     2: "sources preprocess engines decoders nms tracking geometry publishers",
     3: "model pipeline health realtime",
     4: "run stats progress draw inspection client testing bench doctor web cli __main__",

@@ -6,7 +6,16 @@ import sys
 
 import pytest
 
-HEAVY = {"numpy", "cv2", "msgspec", "onnxruntime", "ai_edge_litert", "tflite_runtime", "tensorflow", "aiohttp"}
+HEAVY = {
+    "numpy",
+    "cv2",
+    "msgspec",
+    "onnxruntime",
+    "ai_edge_litert",
+    "tflite_runtime",
+    "tensorflow",
+    "aiohttp",
+}
 
 
 def loaded_by(statement: str) -> tuple[float, set[str]]:

@@ -65,7 +65,9 @@ def picture(width: int, height: int, seed: int = 0) -> np.ndarray:
 def test_matches_the_float64_reference_for_every_layout_and_order(source_wh, resize):
     kind, _, placement = resize.partition("-")
     for (layout, order), norm in zip(
-        itertools.product(("NHWC", "NCHW"), ("rgb", "bgr")), ({"scale": 1 / 255}, IMAGENET, {}, IMAGENET), strict=True
+        itertools.product(("NHWC", "NCHW"), ("rgb", "bgr")),
+        ({"scale": 1 / 255}, IMAGENET, {}, IMAGENET),
+        strict=True,
     ):
         contract = InputContract(
             resize=kind, placement=placement or "center", pad_value=114, channel_order=order, **norm

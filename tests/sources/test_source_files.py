@@ -42,9 +42,7 @@ def test_realtime_stamps_frames_with_when_they_were_due(video: Path) -> None:
     assert stats.captured == 30
     assert len(frames) + stats.dropped == 30
     first, last = frames[0][0].info, frames[-1][0].info
-    assert last.t_capture_ns - first.t_capture_ns == pytest.approx(
-        (last.seq - first.seq) / 30 * 1e9, rel=0.05
-    )
+    assert last.t_capture_ns - first.t_capture_ns == pytest.approx((last.seq - first.seq) / 30 * 1e9, rel=0.05)
     assert all(t_read_ns >= frame.info.t_capture_ns for frame, _, t_read_ns in frames)
     assert frames[0][1] == pytest.approx(120, abs=3)
     assert first.timestamp_quality == "generated"
@@ -131,9 +129,7 @@ def test_one_corrupt_jpeg_among_good_ones_is_skipped_counted_and_reported(pictur
         assert any(event.reason == "c.jpg is truncated" for event in source.poll_events())
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\xff\xd8", b"\xff\xd8\xff\xe0", b"GIF89a no", b"\x89PNG\r\n\x1a\n", b"BM"]
-)
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8", b"\xff\xd8\xff\xe0", b"GIF89a no", b"\x89PNG\r\n\x1a\n", b"BM"])
 def test_whatever_is_in_a_file_it_is_skipped(pictures: Path, content: bytes) -> None:
     (pictures / "c.jpg").write_bytes(content)
     with open_source(f"images://{pictures}") as source:

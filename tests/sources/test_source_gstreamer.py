@@ -226,9 +226,7 @@ def test_much_on_stderr_does_not_block_the_pipeline() -> None:
 
 
 def test_options_stand_before_the_pipeline() -> None:
-    capture = GstSource(
-        parse_uri("gst://live=off read_timeout_s=5 videotestsrc pattern=ball ! video/x-raw,width=64")
-    )
+    capture = GstSource(parse_uri("gst://live=off read_timeout_s=5 videotestsrc pattern=ball ! video/x-raw,width=64"))
     assert capture.live is False
     assert capture.options.read_timeout_s == 5
     with pytest.raises(ConfigError, match=r"unknown key 'liv'.*live"):

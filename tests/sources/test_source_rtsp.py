@@ -24,9 +24,7 @@ QUICK = "read_timeout_s=0.7&open_timeout_s=3&backoff_s=0.1"
 
 def has_server() -> bool:
     probe = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
-    return (
-        Path(PYTHON).exists() and subprocess.run([PYTHON, "-c", probe], capture_output=True).returncode == 0
-    )
+    return Path(PYTHON).exists() and subprocess.run([PYTHON, "-c", probe], capture_output=True).returncode == 0
 
 
 needs_server = pytest.mark.skipif(not has_server(), reason="gir1.2-gst-rtsp-server-1.0 is not installed")
@@ -133,9 +131,7 @@ def test_a_restarted_server_is_found_again(events_until: Callable) -> None:
 
 @needs_server
 @pytest.mark.gstreamer
-def test_hanging_up_one_source_leaves_another_of_the_same_server_alone(
-    server: Server, events_until: Callable
-) -> None:
+def test_hanging_up_one_source_leaves_another_of_the_same_server_alone(server: Server, events_until: Callable) -> None:
     url = f"rtsp://127.0.0.1:{server.port}/cam"
     stays = open_source(url)
     stays.start()

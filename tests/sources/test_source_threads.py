@@ -21,9 +21,7 @@ class Script:
 
     note = ""
 
-    def __init__(
-        self, items: list, live: bool = True, options: SourceOptions = QUICK, every_s: float = 0.0
-    ) -> None:
+    def __init__(self, items: list, live: bool = True, options: SourceOptions = QUICK, every_s: float = 0.0) -> None:
         self.items = list(items)
         self.live = live
         self.options = options
@@ -144,9 +142,7 @@ def test_a_stall_is_noticed_without_reading_and_the_hung_capture_is_replaced(
 def test_a_hiccup_is_a_stall_but_no_loss(until: Callable[..., None]) -> None:
     hang = threading.Event()
     options = SourceOptions(read_timeout_s=0.3, open_timeout_s=5, backoff_s=0.01)
-    with FrameSource(
-        lambda: Script([FRAME, hang, FRAME, threading.Event()], options=options), "test"
-    ) as source:
+    with FrameSource(lambda: Script([FRAME, hang, FRAME, threading.Event()], options=options), "test") as source:
         until(lambda: source.state == "stalled")
         hang.set()
         until(lambda: source.state == "streaming")
@@ -160,9 +156,7 @@ def test_a_hiccup_is_a_stall_but_no_loss(until: Callable[..., None]) -> None:
 
 
 @pytest.mark.parametrize("where", ["open", "grab"])
-def test_close_takes_less_than_a_second_while_the_device_hangs(
-    where: str, until: Callable[..., None]
-) -> None:
+def test_close_takes_less_than_a_second_while_the_device_hangs(where: str, until: Callable[..., None]) -> None:
     hang = threading.Event()
     options = SourceOptions(open_timeout_s=30, read_timeout_s=30)
     script = Script([("open", hang)] if where == "open" else [FRAME, hang], options=options)
@@ -267,9 +261,7 @@ def test_with_reconnect_off_a_failed_open_and_a_loss_are_final() -> None:
         pytest.raises(SourceOpenError, match="absent"),
     ):
         source.read(5)
-    with FrameSource(
-        lambda: Script([FRAME, SourceError("unplugged", "plug")], options=off), "test"
-    ) as source:
+    with FrameSource(lambda: Script([FRAME, SourceError("unplugged", "plug")], options=off), "test") as source:
         source.read(5)
         with pytest.raises(SourceError, match="unplugged") as caught:
             source.read(5)

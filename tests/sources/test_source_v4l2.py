@@ -42,9 +42,7 @@ class FakeCamera:
     def read(self, into: np.ndarray | None) -> tuple[bool, np.ndarray | None]:
         if not self.present:
             return False, None
-        image = (
-            into if into is not None and into.shape == (480, 640, 3) else np.zeros((480, 640, 3), np.uint8)
-        )
+        image = into if into is not None and into.shape == (480, 640, 3) else np.zeros((480, 640, 3), np.uint8)
         return True, image
 
     def release(self) -> None:

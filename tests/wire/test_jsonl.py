@@ -39,7 +39,13 @@ def test_a_message_says_all_the_issue_asks_for():
     assert line["t_publish_ns"] - line["t_capture_ns"] == pytest.approx(line["age_ms"] * 1e6, abs=2e4)
     assert abs(line["t_publish_ns"] - time.time_ns()) < 5e9
     first, second = line["detections"]
-    assert first == {"label": "face", "class_id": 0, "score": 0.9877, "box": [1.23, 2, 3, 4], "keypoints": [[1, 2]]}
+    assert first == {
+        "label": "face",
+        "class_id": 0,
+        "score": 0.9877,
+        "box": [1.23, 2, 3, 4],
+        "keypoints": [[1, 2]],
+    }
     assert second["label"] == "9"  # a class without a label is shown by its number
     assert second["track_id"] == 3
 
@@ -87,7 +93,9 @@ def test_other_bytes_are_refused_or_are_a_message(line):
         assert message.kind in ("detections", "classification", "status")
 
 
-@pytest.mark.parametrize("line", [b"", b"{}", b"null", b'{"kind":"detections"}', b"\xff\xfe", b'{"kind":"x","source":"a"}'])
+@pytest.mark.parametrize(
+    "line", [b"", b"{}", b"null", b'{"kind":"detections"}', b"\xff\xfe", b'{"kind":"x","source":"a"}']
+)
 def test_incomplete_messages_are_refused(line):
     with pytest.raises(WireError):
         decode(line)
