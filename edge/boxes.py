@@ -2,18 +2,16 @@
 
 import numpy as np
 
-__all__ = ["area", "clip_xyxy", "cxcywh_from_xyxy", "iou_one_to_many", "xyxy_from_cxcywh"]
+__all__ = ["area", "iou_one_to_many", "xyxy_from_cxcywh"]
 
 
 def xyxy_from_cxcywh(cxcywh: np.ndarray) -> np.ndarray:
     """Return (N, 4) float32 xyxy corners of (N, 4) float32 centre boxes; a new array."""
     half = cxcywh[:, 2:] * np.float32(0.5)
-    return np.concatenate([cxcywh[:, :2] - half, cxcywh[:, :2] + half], axis=1)
-
-
-def cxcywh_from_xyxy(xyxy: np.ndarray) -> np.ndarray:
-    """Return (N, 4) float32 centre boxes of (N, 4) float32 xyxy corners; a new array."""
-    return np.concatenate([(xyxy[:, :2] + xyxy[:, 2:]) * np.float32(0.5), xyxy[:, 2:] - xyxy[:, :2]], axis=1)
+    xyxy = np.empty_like(cxcywh)
+    np.subtract(cxcywh[:, :2], half, out=xyxy[:, :2])
+    np.add(cxcywh[:, :2], half, out=xyxy[:, 2:])
+    return xyxy
 
 
 def area(xyxy: np.ndarray) -> np.ndarray:
@@ -22,16 +20,18 @@ def area(xyxy: np.ndarray) -> np.ndarray:
     return wh[:, 0] * wh[:, 1]
 
 
-def iou_one_to_many(box: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return (N,) float32 intersection over union of one (4,) float32 xyxy box with (N, 4); 0 where both are empty."""
-    wh = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
+def iou_one_to_many(box: np.ndarray, others: np.ndarray, others_area: np.ndarray | None = None) -> np.ndarray:
+    """Return (N,) float32 intersection over union of one (4,) float32 xyxy box with (N, 4); 0 where both are empty.
+
+    others_area (N,) float32, as `area` gives it, spares computing it again for each box.
+    """
+    x1, y1, x2, y2 = box.tolist()
+    wh = np.minimum(box[2:], others[:, 2:])
+    wh -= np.maximum(box[:2], others[:, :2])
     np.maximum(wh, 0, out=wh)
     inter = wh[:, 0] * wh[:, 1]
-    union = area(box[None]) + area(others) - inter
-    return np.divide(inter, union, out=np.zeros_like(inter), where=union > 0)
-
-
-def clip_xyxy(xyxy: np.ndarray, size_wh: tuple[int, int]) -> None:
-    """Clip (N, 4) float32 xyxy boxes in place to [0, width] x [0, height] px."""
-    np.clip(xyxy[:, 0::2], 0, size_wh[0], out=xyxy[:, 0::2])
-    np.clip(xyxy[:, 1::2], 0, size_wh[1], out=xyxy[:, 1::2])
+    union = (area(others) if others_area is None else others_area) + np.float32(max(x2 - x1, 0) * max(y2 - y1, 0))
+    union -= inter
+    np.maximum(union, np.finfo(np.float32).tiny, out=union)  # only where both are empty, and then inter is 0
+    inter /= union
+    return inter

@@ -10,7 +10,7 @@ import cv2
 import msgspec
 import numpy as np
 
-from edge.boxes import iou_one_to_many
+from edge.boxes import area, iou_one_to_many
 from edge.detections import Detections
 
 __all__ = ["NmsSettings", "suppress"]
@@ -73,35 +73,46 @@ def suppress(candidates: Detections, into: Detections, settings: NmsSettings) ->
 def _hard(candidates: Detections, order: np.ndarray, settings: NmsSettings, limit: int) -> np.ndarray:
     """Indices of the kept candidates, best first, by OpenCV's routine.
 
-    Measured against one numpy step a kept box: 8 times as fast for 10 to 300 candidates.
+    Measured against a numpy step for each kept box: 4 times as fast for 10 to 100 candidates, 10 times for 1000.
     """
-    if len(order) < 2:
+    n = len(order)
+    if n < 2:
         return order[:limit]
     apart = _xywh_apart(candidates, order, settings.class_agnostic)
     threshold = settings.iou_threshold + IOU_TOLERANCE
     block = max(SMALLEST_BLOCK, 2 * limit)
-    kept = np.arange(0)  # positions in `order`
-    for start in range(0, len(order), block):
-        tried = np.concatenate([kept, np.arange(start, min(start + block, len(order)))])
-        # ranks stand for scores, which OpenCV drops at 0
-        ranks = np.arange(float(len(tried)), 0.0, -1.0).tolist()
-        kept = tried[cv2.dnn.NMSBoxes(apart[tried], ranks, 0.0, threshold)]
-        if settings.max_per_class is not None:
-            kept = _first_of_each_class(kept, candidates.class_ids[order[kept]], settings.max_per_class)
+    kept = _kept_of(apart[:block], threshold)  # positions in `order`
+    if settings.max_per_class is not None:
+        kept = _first_of_each_class(kept, candidates.class_ids[order[kept]], settings.max_per_class)
+    for start in range(block, n, block):
         if len(kept) >= limit:
             break
+        tried = np.concatenate([kept, np.arange(start, min(start + block, n))])
+        kept = tried[_kept_of(apart[tried], threshold)]
+        if settings.max_per_class is not None:
+            kept = _first_of_each_class(kept, candidates.class_ids[order[kept]], settings.max_per_class)
     return order[kept[:limit]]
 
 
+def _kept_of(xywh: np.ndarray, threshold: float) -> np.ndarray:
+    """Positions that greedy NMS keeps of (N, 4) float64 boxes given best first."""
+    # ranks stand for scores, which OpenCV drops at 0
+    return cv2.dnn.NMSBoxes(xywh, np.arange(len(xywh), 0, -1, dtype=np.float32), 0.0, threshold)
+
+
 def _xywh_apart(candidates: Detections, order: np.ndarray, class_agnostic: bool) -> np.ndarray:
-    """(N, 4) float64 xywh of the ordered candidates; each class and each empty box in its own place."""
-    xywh = _bounded(candidates, order).astype(np.float64)
-    lowest, highest = xywh.min(), xywh.max()
+    """(N, 4) float64 xywh of the ordered candidates; each class, and each empty box, in a place of its own."""
+    xyxy = candidates.xyxy[order]
+    lowest, highest = float(xyxy.min()), float(xyxy.max())
+    if lowest < -FARTHEST_PX or highest > FARTHEST_PX:
+        np.clip(xyxy, -FARTHEST_PX, FARTHEST_PX, out=xyxy)
+        lowest, highest = max(lowest, -FARTHEST_PX), min(highest, FARTHEST_PX)
+    xywh = xyxy.astype(np.float64)
     xywh[:, 2:] -= xywh[:, :2]
     if not class_agnostic:
         xywh[:, 0] += candidates.class_ids[order] * (highest - lowest + 1.0)
-    empty = (xywh[:, 2:] <= 0).any(axis=1)
-    if empty.any():
+    if xywh[:, 2:].min() < THINNEST_PX:
+        empty = (xywh[:, 2:] < THINNEST_PX).any(axis=1)
         xywh[empty] = 1.0
         xywh[empty, 0] = lowest - 2.0 * np.arange(1, np.count_nonzero(empty) + 1)
     return xywh
@@ -110,6 +121,7 @@ def _xywh_apart(candidates: Detections, order: np.ndarray, class_agnostic: bool)
 def _groups(candidates: Detections, order: np.ndarray, settings: NmsSettings, limit: int) -> list[np.ndarray]:
     """For each kept candidate, best first: its index and those it suppresses; one vector step a group."""
     xyxy, class_ids = _bounded(candidates, order), candidates.class_ids[order]
+    areas = area(xyxy)
     threshold = settings.iou_threshold + IOU_TOLERANCE
     per_class = settings.max_per_class or limit
     groups: list[np.ndarray] = []
@@ -117,7 +129,7 @@ def _groups(candidates: Detections, order: np.ndarray, settings: NmsSettings, li
     while len(order) and len(groups) < limit:
         own = int(class_ids[0])
         taken[own] = taken.get(own, 0) + 1
-        member = iou_one_to_many(xyxy[0], xyxy) > threshold
+        member = iou_one_to_many(xyxy[0], xyxy, areas) > threshold
         if not settings.class_agnostic:
             member &= class_ids == own
         member[0] = True  # an empty box does not even overlap itself
@@ -125,21 +137,24 @@ def _groups(candidates: Detections, order: np.ndarray, settings: NmsSettings, li
         left = ~member
         if taken[own] == per_class:
             left &= class_ids != own
-        order, xyxy, class_ids = order[left], xyxy[left], class_ids[left]
+        if not left.any():  # the usual end: one group has taken them all
+            break
+        order, xyxy, class_ids, areas = order[left], xyxy[left], class_ids[left], areas[left]
     return groups
 
 
 def _blend(candidates: Detections, into: Detections, groups: list[np.ndarray]) -> None:
     """Replace the boxes and keypoints of `into` by their group's mean, weighted by score; scores stay."""
+    points = None if candidates.keypoints is None else candidates.keypoints.reshape(candidates.capacity, -1)
     for i, group in enumerate(groups):
         weights = candidates.scores[group]
         total = weights.sum()
         if len(group) == 1 or total <= 0:
             continue
         weights /= total
-        into.xyxy[i] = weights @ candidates.xyxy[group]
-        if into.keypoints is not None and candidates.keypoints is not None:
-            into.keypoints[i] = np.tensordot(weights, candidates.keypoints[group], 1)
+        np.dot(weights, candidates.xyxy[group], out=into.xyxy[i])
+        if into.keypoints is not None and points is not None:
+            np.dot(weights, points[group], out=into.keypoints[i].reshape(-1))
 
 
 def _soft(candidates: Detections, into: Detections, settings: NmsSettings, limit: int) -> None:
@@ -181,9 +196,12 @@ def _fading(iou: np.ndarray, settings: NmsSettings) -> np.ndarray:
 
 def _bounded(candidates: Detections, order: np.ndarray) -> np.ndarray:
     """(N, 4) float32 ordered boxes whose areas cannot overflow; thin and inverted ones are empty."""
-    xyxy = np.clip(candidates.xyxy[order], -FARTHEST_PX, FARTHEST_PX)
-    thin = (xyxy[:, 2:] - xyxy[:, :2] < THINNEST_PX).any(axis=1)
-    if thin.any():
+    xyxy = candidates.xyxy[order]
+    if len(order) and (xyxy.min() < -FARTHEST_PX or xyxy.max() > FARTHEST_PX):
+        np.clip(xyxy, -FARTHEST_PX, FARTHEST_PX, out=xyxy)
+    wh = xyxy[:, 2:] - xyxy[:, :2]
+    if wh.min(initial=np.inf) < THINNEST_PX:
+        thin = (wh < THINNEST_PX).any(axis=1)
         xyxy[thin, 2:] = xyxy[thin, :2]
     return xyxy
 

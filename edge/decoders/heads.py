@@ -12,6 +12,7 @@ from edge.errors import ManifestError
 from edge.tensor import TensorSpec
 
 __all__ = [
+    "LARGEST_EXPONENT",
     "Columns",
     "cell_count",
     "find_columns",
@@ -23,6 +24,7 @@ __all__ = [
 ]
 
 FARTHEST_PX = 1e6  # no image is so large: a coordinate beyond it is a number that ran away
+LARGEST_EXPONENT = np.float32(60)  # e^60 px is left out as beyond FARTHEST_PX, without an overflow on the way
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,4 +201,5 @@ def refill(
 
 def _plausible(px: np.ndarray) -> bool:
     """Whether all coordinates are finite and no number has run away."""
-    return bool(np.abs(px).max(initial=0) < FARTHEST_PX)
+    # NaN fails both comparisons
+    return px.size == 0 or bool(px.max() < FARTHEST_PX and px.min() > -FARTHEST_PX)

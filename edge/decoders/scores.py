@@ -130,13 +130,15 @@ class CandidateScores:
             # many survivors: one pass over the planes costs less than copying their rows
             best = self._best_of(view)[rows] if len(rows) * 8 > len(view) else view[rows].max(axis=1)
             scores, finite = self._with_objectness(outputs, rows, best)
-        good = finite & (scores >= np.float32(threshold))
-        rows, scores = rows[good], scores[good]
+        good = scores >= np.float32(threshold)
+        good &= finite
+        if not good.all():
+            rows, scores = rows[good], scores[good]
         if len(rows) > limit:
             chosen = strongest(scores, limit)
             rows, scores = rows[chosen], scores[chosen]
         ids = view[rows].argmax(axis=1) if view.shape[1] > 1 else np.zeros(len(rows), np.int64)
-        return rows, np.minimum(scores, np.float32(1), out=scores), ids
+        return rows, np.minimum(scores, np.float32(1)), ids
 
     def _best_of(self, view: np.ndarray) -> np.ndarray:
         return np.max(view, axis=1, out=self._best) if view.shape[1] > 1 else view[:, 0]

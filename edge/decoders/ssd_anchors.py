@@ -13,7 +13,7 @@ import numpy as np
 
 from edge.boxes import xyxy_from_cxcywh
 from edge.decoders.base import DecoderContext, Recognition
-from edge.decoders.heads import find_columns, grid_cells, image_size_wh, refill
+from edge.decoders.heads import LARGEST_EXPONENT, find_columns, grid_cells, image_size_wh, refill
 from edge.decoders.recognition import split_roles
 from edge.decoders.scores import Activation, CandidateScores
 from edge.detections import Detections
@@ -137,8 +137,8 @@ class SsdAnchorsDecoder:
         anchors = self._anchors_px[rows]
         boxes = numbers[:, :4] / self._scales
         if self._exponential:
-            with np.errstate(over="ignore"):  # an infinite size is left out below
-                np.exp(boxes[:, 2:], out=boxes[:, 2:])
+            np.minimum(boxes[:, 2:], LARGEST_EXPONENT, out=boxes[:, 2:])
+            np.exp(boxes[:, 2:], out=boxes[:, 2:])
         boxes[:, :2] *= anchors[:, 2:]
         boxes[:, :2] += anchors[:, :2]
         boxes[:, 2:] *= anchors[:, 2:]

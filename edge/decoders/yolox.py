@@ -8,7 +8,7 @@ import numpy as np
 
 from edge.boxes import xyxy_from_cxcywh
 from edge.decoders.base import DecoderContext, Recognition
-from edge.decoders.heads import cell_count, find_columns, find_head, grid_cells, image_size_wh, refill
+from edge.decoders.heads import LARGEST_EXPONENT, cell_count, find_columns, find_head, grid_cells, image_size_wh, refill
 from edge.decoders.recognition import described_cells, fused_head, split_roles
 from edge.decoders.scores import CandidateScores
 from edge.detections import Detections
@@ -92,7 +92,7 @@ class YoloxDecoder:
         if self._cells is not None:
             cells = self._cells[rows]
             boxes[:, :2] += cells[:, :2]
-            with np.errstate(over="ignore"):  # an infinite size is left out below
-                np.exp(boxes[:, 2:], out=boxes[:, 2:])
+            np.minimum(boxes[:, 2:], LARGEST_EXPONENT, out=boxes[:, 2:])
+            np.exp(boxes[:, 2:], out=boxes[:, 2:])
             boxes *= cells[:, 2:]
         refill(into, xyxy_from_cxcywh(boxes), scores, class_ids)

@@ -50,6 +50,7 @@ class FrameSource:
         self._failure: SourceError | None = None  # final
         self._trouble: SourceError | None = None  # the latest, perhaps passing
         self._captured = self._delivered = self._corrupt = self._reconnects = self._abandoned = 0
+        self._t_last_ns = 0
         self._closing = threading.Event()
         self._supervisor = threading.Thread(target=self._supervise, name=f"watch {source_id}", daemon=True)
 
@@ -244,10 +245,11 @@ class FrameSource:
                 self._changed.wait()
             if link.stop.is_set():
                 return
+            self._t_last_ns = max(self._t_last_ns, grabbed.t_capture_ns)  # estimated stamps may step back
             info = FrameInfo(
                 self._captured,
                 self.source_id,
-                grabbed.t_capture_ns,
+                self._t_last_ns,
                 width_px,
                 height_px,
                 timestamp_quality=grabbed.timestamp_quality,

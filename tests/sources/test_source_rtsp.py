@@ -139,8 +139,7 @@ def test_hanging_up_one_source_leaves_another_of_the_same_server_alone(server: S
     goes = RtspSource(parse_uri(url))
     goes.open()
     goes.interrupt()
-    while goes_on(goes):
-        pass
+    assert not all(goes_on(goes) for _ in range(300))
     goes.close()
     seq = stays.read(10).info.seq
     while stays.read(10).info.seq < seq + 30:
@@ -160,19 +159,21 @@ def goes_on(capture: RtspSource) -> bool:
 @needs_server
 @pytest.mark.gstreamer
 def test_a_program_that_never_closes_ends_without_an_abort(server: Server) -> None:
+    """Its capture thread leaves FFmpeg while the interpreter is being taken down, which takes 2 s here."""
     program = (
         "import os, signal, time\n"
         "from edge.sources.base import open_source\n"
-        f"s = open_source('rtsp://127.0.0.1:{server.port}/cam?read_timeout_s=20')\n"
+        "class SlowToDie:\n"
+        "    def __del__(self, sleep=time.sleep): sleep(2)\n"
+        f"s = open_source('rtsp://127.0.0.1:{server.port}/cam?read_timeout_s=0.5')\n"
         "s.start()\n"
         "s.read(15)\n"
+        "keep = SlowToDie()\n"
         f"os.kill({server.process.pid}, signal.SIGSTOP)\n"
         "time.sleep(0.2)\n"
     )
-    t_s = time.monotonic()
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=40)
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - t_s < 15
 
 
 def test_a_server_that_is_not_there_is_tried_again_and_no_password_is_shown(until: Callable) -> None:
@@ -193,15 +194,19 @@ def test_a_port_that_accepts_and_never_speaks_is_closed_in_less_than_a_second(un
     with socket.socket() as mute:
         mute.bind(("127.0.0.1", 0))
         mute.listen()
+        mute.settimeout(10)
+        other = socket.create_connection(mute.getsockname())  # of the same process to the same camera
+        accepted = [mute.accept()[0]]
         source = open_source(f"rtsp://127.0.0.1:{mute.getsockname()[1]}/cam?open_timeout_s=30")
         source.start()
-        mute.settimeout(10)
-        accepted = [mute.accept()[0], mute.accept()[0]]  # our trial and FFmpeg's
+        accepted += [mute.accept()[0], mute.accept()[0]]  # our trial and FFmpeg's
         t_s = time.monotonic()
         source.close()
         assert time.monotonic() - t_s < 1.0
         assert source.stats.abandoned == 0
-        for connection in accepted:
+        accepted[0].sendall(b"still here")
+        assert other.recv(10) == b"still here"
+        for connection in [other, *accepted]:
             connection.close()
 
 

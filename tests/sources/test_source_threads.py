@@ -312,6 +312,17 @@ def test_a_frame_from_the_future_is_held_back_until_it_is_due() -> None:
         assert monotonic_ns() >= frame.info.t_capture_ns
 
 
+def test_capture_times_never_go_back() -> None:
+    class Estimating(Script):
+        def grab(self, into: np.ndarray | None) -> Grabbed:
+            grabbed = super().grab(into)
+            return Grabbed(grabbed.image, 10**6 - 1000 * self.value + 3000 * (self.value % 2), "pts")
+
+    with FrameSource(lambda: Estimating([FRAME] * 20, live=False), "test") as source:
+        stamps_ns = [source.read(5).info.t_capture_ns for _ in range(20)]
+    assert stamps_ns == sorted(stamps_ns)
+
+
 def test_the_read_loop_allocates_no_pixels_and_does_not_grow() -> None:
     big = (480, 640, 3)  # 900 KiB
     with FrameSource(lambda: Script([big] * 400, live=False), "test") as source:
