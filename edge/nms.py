@@ -21,10 +21,11 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 # An IoU that equals the threshold but for float32 rounding does not suppress.
 IOU_TOLERANCE = 1e-6
 
-# Boxes thinner than this overlap nothing (OpenCV calls any two empty boxes identical); coordinates end there,
-# so that areas stay finite and classes can be moved apart in float64 without loss.
+# Boxes thinner than this overlap nothing; OpenCV calls any two empty boxes identical.
 THINNEST_PX = 1e-3
-FARTHEST_PX = 1e6
+
+# Decoders let no coordinate beyond 1e6 px pass, so classes moved apart by this cannot meet; float64 loses nothing.
+CLASS_STEP_PX = 4e6
 
 # OpenCV compares each candidate with all kept ones: the best go first, the rest only while there is room.
 SMALLEST_BLOCK = 256
@@ -50,8 +51,9 @@ class NmsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 def suppress(candidates: Detections, into: Detections, settings: NmsSettings) -> None:
     """Refill `into`, another object than `candidates`, with the survivors.
 
-    They come best first, ties going to the lower index. The work is bounded by max_detections steps over the
-    candidates, and no N x N matrix is made.
+    Coordinates are finite and within 1e6 px, as decoders leave them. Survivors come best first, ties going to the
+    lower index. The work is bounded by max_detections steps over the candidates,
+    and no N x N matrix is made.
     """
     n = candidates.count
     limit = min(settings.max_detections, into.capacity)
@@ -102,25 +104,20 @@ def _kept_of(xywh: np.ndarray, threshold: float) -> np.ndarray:
 
 def _xywh_apart(candidates: Detections, order: np.ndarray, class_agnostic: bool) -> np.ndarray:
     """(N, 4) float64 xywh of the ordered candidates; each class, and each empty box, in a place of its own."""
-    xyxy = candidates.xyxy[order]
-    lowest, highest = float(xyxy.min()), float(xyxy.max())
-    if lowest < -FARTHEST_PX or highest > FARTHEST_PX:
-        np.clip(xyxy, -FARTHEST_PX, FARTHEST_PX, out=xyxy)
-        lowest, highest = max(lowest, -FARTHEST_PX), min(highest, FARTHEST_PX)
-    xywh = xyxy.astype(np.float64)
+    xywh = candidates.xyxy[order].astype(np.float64)
     xywh[:, 2:] -= xywh[:, :2]
     if not class_agnostic:
-        xywh[:, 0] += candidates.class_ids[order] * (highest - lowest + 1.0)
+        xywh[:, 0] += candidates.class_ids[order] * CLASS_STEP_PX
     if xywh[:, 2:].min() < THINNEST_PX:
         empty = (xywh[:, 2:] < THINNEST_PX).any(axis=1)
         xywh[empty] = 1.0
-        xywh[empty, 0] = lowest - 2.0 * np.arange(1, np.count_nonzero(empty) + 1)
+        xywh[empty, 0] = -CLASS_STEP_PX - 2.0 * np.arange(np.count_nonzero(empty))
     return xywh
 
 
 def _groups(candidates: Detections, order: np.ndarray, settings: NmsSettings, limit: int) -> list[np.ndarray]:
     """For each kept candidate, best first: its index and those it suppresses; one vector step a group."""
-    xyxy, class_ids = _bounded(candidates, order), candidates.class_ids[order]
+    xyxy, class_ids = _ordered_boxes(candidates, order), candidates.class_ids[order]
     areas = area(xyxy)
     threshold = settings.iou_threshold + IOU_TOLERANCE
     per_class = settings.max_per_class or limit
@@ -160,7 +157,7 @@ def _blend(candidates: Detections, into: Detections, groups: list[np.ndarray]) -
 def _soft(candidates: Detections, into: Detections, settings: NmsSettings, limit: int) -> None:
     """Take the best, fade what overlaps it, and again; the faded scores are the result's."""
     order = np.arange(candidates.count)
-    xyxy, class_ids = _bounded(candidates, order), candidates.class_ids[order]
+    xyxy, class_ids = _ordered_boxes(candidates, order), candidates.class_ids[order]
     scores = candidates.scores[order]
     per_class = settings.max_per_class or limit
     kept: list[int] = []
@@ -194,11 +191,9 @@ def _fading(iou: np.ndarray, settings: NmsSettings) -> np.ndarray:
     return np.where(iou > settings.iou_threshold + IOU_TOLERANCE, np.float32(1) - iou, np.float32(1))
 
 
-def _bounded(candidates: Detections, order: np.ndarray) -> np.ndarray:
-    """(N, 4) float32 ordered boxes whose areas cannot overflow; thin and inverted ones are empty."""
+def _ordered_boxes(candidates: Detections, order: np.ndarray) -> np.ndarray:
+    """(N, 4) float32 ordered boxes; thin and inverted ones are empty."""
     xyxy = candidates.xyxy[order]
-    if len(order) and (xyxy.min() < -FARTHEST_PX or xyxy.max() > FARTHEST_PX):
-        np.clip(xyxy, -FARTHEST_PX, FARTHEST_PX, out=xyxy)
     wh = xyxy[:, 2:] - xyxy[:, :2]
     if wh.min(initial=np.inf) < THINNEST_PX:
         thin = (wh < THINNEST_PX).any(axis=1)

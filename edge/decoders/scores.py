@@ -121,23 +121,29 @@ class CandidateScores:
             gate = threshold ** (1 / self._powers[0]) * (1 - 1e-6) if self._powers[0] != 1 else threshold
             self._stored, self._threshold = stored_threshold(self._gate_spec, gate, self._logits), threshold
         view = self._softmax.view(outputs)[:, self._foreground] if self._softmax else self._scores.view(outputs)
+        ids = None
         if self._objectness is None:
             best = self._best_of(view)
             rows = self._above(best)
             scores, finite = self._real(best[rows])
         else:
             rows = self._above(self._objectness.view(outputs)[:, 0])
-            # many survivors: one pass over the planes costs less than copying their rows
-            best = self._best_of(view)[rows] if len(rows) * 8 > len(view) else view[rows].max(axis=1)
+            if len(rows) * 8 > len(view):  # one pass over the planes costs less than copying so many rows
+                best = self._best_of(view)[rows]
+            else:
+                near = view[rows]
+                ids = near.argmax(axis=1)
+                best = near[np.arange(len(rows)), ids]
             scores, finite = self._with_objectness(outputs, rows, best)
         good = scores >= np.float32(threshold)
         good &= finite
-        if not good.all():
-            rows, scores = rows[good], scores[good]
+        if np.count_nonzero(good) < len(good):
+            rows, scores, ids = rows[good], scores[good], None if ids is None else ids[good]
         if len(rows) > limit:
             chosen = strongest(scores, limit)
-            rows, scores = rows[chosen], scores[chosen]
-        ids = view[rows].argmax(axis=1) if view.shape[1] > 1 else np.zeros(len(rows), np.int64)
+            rows, scores, ids = rows[chosen], scores[chosen], None if ids is None else ids[chosen]
+        if ids is None:
+            ids = view[rows].argmax(axis=1) if view.shape[1] > 1 else np.zeros(len(rows), np.int64)
         return rows, np.minimum(scores, np.float32(1)), ids
 
     def _best_of(self, view: np.ndarray) -> np.ndarray:

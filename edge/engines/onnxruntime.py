@@ -103,6 +103,8 @@ def _load(path: Path, options: EngineSection) -> ort.InferenceSession:
     settings.intra_op_num_threads = options.threads or min(4, os.cpu_count() or 1)
     settings.inter_op_num_threads = 1
     settings.log_severity_level = 3
+    # threads that spin between two runs would burn a core and the battery; within a run they still do
+    settings.add_session_config_entry("session.force_spinning_stop", "1")
     try:
         return ort.InferenceSession(str(path), settings, providers=options.providers)
     except Exception as exc:  # the pybind11 exceptions of ONNX Runtime derive from Exception alone

@@ -54,7 +54,7 @@ class Preprocessor:
 
     tensor: (1, H, W, C) or (1, C, H, W), the engine's own buffer, written in place. The padding is written when the
     source size changes and left alone afterwards. `path` names the pixel path in use, for inspection:
-    "copy" (pixels untouched), "xor" (minus 128 on int8) or "table".
+    "copy" (pixel values untouched), "xor" (minus 128 on int8) or "table".
     """
 
     def __init__(self, contract: InputContract, spec: TensorSpec, tensor: np.ndarray) -> None:
@@ -98,14 +98,17 @@ class Preprocessor:
         if self._nchw:
             self._bits[0] = pad[:, None, None]
             self._regions = [self._bits[0, c, rows, columns] for c in range(channels)]
+            self._all_planes = self._bits[0, :, rows, columns]
         else:
             self._bits[0] = pad
             self._regions = [self._bits[0, rows, columns]]
         straight = self.path == "copy" and not self._nchw and self._contract.channel_order == "bgr"
+        straight = straight and self._bits.dtype == np.uint8
         shape = (resized_h, resized_w)
         self._resized = self._regions[0] if straight else np.empty((*shape, 3), np.uint8)
         self._swapped = np.empty((*shape, 3) if channels == 3 else shape, np.uint8)
-        self._planes = [np.empty(shape, np.uint8) for _ in range(channels)]
+        self._stack = np.empty((channels, *shape), np.uint8)
+        self._planes = list(self._stack)
         return geometry
 
     def _fill_pixels(self, image: np.ndarray) -> None:
@@ -115,7 +118,7 @@ class Preprocessor:
             self._look_up(self._swapped, self._lut[0], region[..., 0])
             return
         if order == "rgb":
-            if self.path == "copy":
+            if self.path == "copy" and region.dtype == np.uint8:
                 cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=region)
                 return
             image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=self._swapped)
@@ -128,7 +131,11 @@ class Preprocessor:
             planes = self._planes
         else:
             cv2.split(image, self._planes)
-            planes = self._planes if self._contract.channel_order == "bgr" else self._planes[::-1]
+            order = slice(None) if self._contract.channel_order == "bgr" else slice(None, None, -1)
+            if self.path == "copy":
+                np.copyto(self._all_planes, self._stack[order])
+                return
+            planes = self._planes[order]
         for plane, lut, region in zip(planes, self._lut, self._regions, strict=True):
             self._look_up(plane, lut, region)
 
@@ -143,8 +150,8 @@ class Preprocessor:
 
 def _path_of(tables: np.ndarray) -> str:
     pixels = np.arange(256)
-    if tables.dtype == np.uint8 and (tables == pixels).all():
-        return "copy"
+    if tables.dtype in (np.uint8, np.float32) and (tables == pixels).all():
+        return "copy"  # numpy converts uint8 to float32 faster than a table does, to float16 slower
     if tables.dtype == np.int8 and (tables == pixels - 128).all():
         return "xor"
     return "table"
