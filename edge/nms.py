@@ -99,7 +99,8 @@ def _hard(candidates: Detections, order: np.ndarray, settings: NmsSettings, limi
 def _kept_of(xywh: np.ndarray, threshold: float) -> np.ndarray:
     """Positions that greedy NMS keeps of (N, 4) float64 boxes given best first."""
     # ranks stand for scores, which OpenCV drops at 0
-    return cv2.dnn.NMSBoxes(xywh, np.arange(len(xywh), 0, -1, dtype=np.float32), 0.0, threshold)
+    ranks = np.arange(len(xywh), 0, -1, dtype=np.float32)
+    return np.asarray(cv2.dnn.NMSBoxes(xywh, ranks, 0.0, threshold))  # type: ignore[arg-type]
 
 
 def _xywh_apart(candidates: Detections, order: np.ndarray, class_agnostic: bool) -> np.ndarray:

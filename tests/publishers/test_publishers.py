@@ -82,13 +82,25 @@ def test_tcp_gives_a_slow_reader_the_newest_message_and_others_everything():
 
 def test_tcp_survives_readers_that_vanish():
     publisher = TcpPublisher(parse_uri("tcp://127.0.0.1:0"))
+    address = parse_uri(publisher.address).host_port()
     for _ in range(5):
-        connect(publisher).close()
-    wait_for(lambda: publisher.client_count == 0, "the clients to be forgotten")
-    stayer = connect(publisher)
-    publisher.send(b"still here\n")
-    assert stayer.makefile("rb").readline() == b"still here\n"
+        socket.create_connection(address, timeout=DEADLINE_S).close()
+    with socket.create_connection(address, timeout=DEADLINE_S) as stayer:
+        # the server accepts in order, so once it knows the stayer the others have been there
+        wait_for(lambda: publisher.client_count == 1 and not send_and_wait(publisher, stayer), "the stayer alone")
+        assert publisher.client_count == 1
+    wait_for(lambda: publisher.client_count == 0, "the stayer to be forgotten")
     publisher.close()
+
+
+def send_and_wait(publisher: TcpPublisher, reader: socket.socket) -> bool:
+    """Send a line and wait for it; whether it did not come."""
+    publisher.send(b"still here\n")
+    reader.settimeout(0.5)
+    try:
+        return reader.recv(100) != b"still here\n"
+    except TimeoutError:
+        return True
 
 
 def test_tcp_close_delivers_the_last_message():
