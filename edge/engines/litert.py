@@ -37,6 +37,8 @@ class LiteRtEngine:
         details = self._interpreter.get_input_details()
         self.input_specs = [_spec(detail, is_image=len(detail["shape"]) == 4) for detail in details]
         self.inputs = [_pinned(self._interpreter, detail["index"]) for detail in details]
+        for array in self.inputs:
+            array[...] = 0  # the interpreter leaves whatever was in that memory
         self._invoke()  # XNNPACK packs weights in the first run, and dynamic outputs get their shape
         details = self._interpreter.get_output_details()
         self._readers = [self._interpreter.tensor(detail["index"]) for detail in details]
