@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -184,7 +185,7 @@ def test_listen_refuses_what_is_no_message():
 
 
 def test_a_closed_pipe_ends_run_and_listen_quietly(face, pictures):
-    command = " ".join(HARRIER) + f" run --model face --source 'images://{pictures}?loop=yes' | head -n 2"
+    command = shlex.join(HARRIER) + f" run --model face --source 'images://{pictures}?loop=yes' | head -n 2"
     result = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=DEADLINE_S
     )

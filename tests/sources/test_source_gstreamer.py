@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -182,10 +181,7 @@ def replay(folder: Path, data: bytes) -> None:
     """Put a gst-launch-1.0 that writes `data` to its fdsink first in PATH."""
     (folder / "data").write_bytes(data)
     tool = folder / "gst-launch-1.0"
-    tool.write_text(
-        f"#!{sys.executable}\nimport sys\nfd = int(sys.argv[-1].removeprefix('fd='))\n"
-        f"open(fd, 'wb').write(open({str(folder / 'data')!r}, 'rb').read())\n"
-    )
+    tool.write_text('#!/bin/sh\nfor last; do :; done\nexec cat "$(dirname "$0")/data" >&"${last#fd=}"\n')
     tool.chmod(0o755)
 
 
