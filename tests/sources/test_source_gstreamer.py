@@ -181,7 +181,7 @@ def replay(folder: Path, data: bytes) -> None:
     """Put a gst-launch-1.0 that writes `data` to its fdsink first in PATH."""
     (folder / "data").write_bytes(data)
     tool = folder / "gst-launch-1.0"
-    tool.write_text('#!/bin/sh\nfor last; do :; done\nexec cat "$(dirname "$0")/data" >&"${last#fd=}"\n')
+    tool.write_text('#!/bin/sh\nfor last; do :; done\nexec cat "$(dirname "$0")/data" >"/dev/fd/${last#fd=}"\n')
     tool.chmod(0o755)
 
 
