@@ -14,7 +14,7 @@ from edge.errors import ConfigError, EndOfStreamError, SourceTimeoutError
 from edge.model import Model, open_model
 from edge.pipeline import Pipeline
 from edge.progress import Progress
-from edge.publishers.base import Publisher
+from edge.publishers.base import Publisher, PublisherOptions
 from edge.registry import resolve
 from edge.sources.base import open_source
 from edge.stats import collect
@@ -102,7 +102,9 @@ def check_parts(config: RunConfig) -> list[str]:
         lines.append(f"source  {open_source(config.source).source_id}")
     for text in config.publish:
         uri = parse_uri(text)
-        resolve("publishers", uri.scheme)
+        publisher = resolve("publishers", uri.scheme)
+        publisher.check(uri)
+        resolve("formats", uri.options(PublisherOptions).format)
         lines.append(f"publish {uri.safe_text}")
     return lines
 

@@ -12,6 +12,7 @@ from edge.errors import EndOfStreamError, SourceTimeoutError
 from edge.frame import Frame, FrameInfo
 from edge.publishers.base import Publisher
 from edge.sources.base import FrameSource, SourceEvent, SourceStats
+from edge.uri import Uri
 
 __all__ = [
     "MemoryPublisher",
@@ -75,6 +76,10 @@ class MemoryPublisher:
         self.failure = ""
         self.dropped = 0
         self.payloads: list[bytes] = []
+
+    @staticmethod
+    def check(uri: Uri) -> None:
+        """Accept any address."""
 
     @property
     def sent(self) -> int:

@@ -275,7 +275,7 @@ BAD = [
     ),
     (
         ["run", "--model", "face", "--source", "synthetic://", "--publish", "udp://:1?format=xml"],
-        4,
+        2,
         "names nobody",
     ),
     (
@@ -288,6 +288,8 @@ BAD = [
     (["run", "{dir}/unknown.toml"], 2, "unknown key 'modle': did you mean 'model'"),
     (["run", "{dir}/missing.toml"], 2, "missing.toml"),
     (["check", "{dir}/unknown.toml"], 2, "unknown key 'modle'"),
+    (["check", "{dir}/no_port.toml"], 2, "names no host and port"),
+    (["check", "{dir}/option.toml"], 2, "did you mean 'format'"),
     (["inspect", "{dir}/text.onnx"], 3, "is not an ONNX model"),
     (["models", "pull", "fase"], 3, "did you mean 'face'"),
     (["listen", "http://127.0.0.1:1"], 2, "cannot listen to 'http'"),
@@ -300,6 +302,8 @@ def test_bad_input_gets_one_line_and_the_documented_code(arguments, code, says, 
     (tmp_path / "cut.tflite").write_bytes(whole[:100_000])
     for name in ("text.tflite", "text.mp4", "text.onnx"):
         (tmp_path / name).write_text("this is no such file\n" * 20)
+    (tmp_path / "no_port.toml").write_text('publish = ["tcp://127.0.0.1"]\n')
+    (tmp_path / "option.toml").write_text('publish = ["udp://127.0.0.1:9?fromat=json"]\n')
     (tmp_path / "unknown.toml").write_text('modle = "face"\n')
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -18,7 +18,9 @@ except ModuleNotFoundError:
         from tflite_runtime.interpreter import Interpreter
     except ModuleNotFoundError:
         try:
-            from tensorflow.lite import Interpreter
+            from tensorflow import lite
+
+            Interpreter = lite.Interpreter
         except ModuleNotFoundError as exc:
             raise MissingBackendError(
                 "no TensorFlow Lite interpreter is installed", "pip install ai-edge-litert"

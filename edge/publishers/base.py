@@ -4,6 +4,8 @@ from typing import Protocol
 
 import msgspec
 
+from edge.uri import Uri
+
 __all__ = ["Publisher", "PublisherOptions"]
 
 
@@ -16,7 +18,8 @@ class PublisherOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True)
 class Publisher(Protocol):
     """Takes encoded messages, one per frame, and brings the newest to its readers.
 
-    Built from a Uri; raises PublishError when it cannot start (port in use, unwritable file).
+    Built from a Uri; raises PublishError when it cannot start (port in use, unwritable file), and whatever
+    `check` raises.
     address: where readers find it, with the real port where port 0 was asked for.
     sent and dropped count messages (per reader where there are several). failure: why it stopped for good, or "".
     """
@@ -26,6 +29,10 @@ class Publisher(Protocol):
     sent: int
     dropped: int
     failure: str
+
+    @staticmethod
+    def check(uri: Uri) -> None:
+        """Raise the ConfigError that a wrong URI deserves, without starting anything."""
 
     def send(self, payload: bytes) -> None:
         """Hand over one message; returns at once and never raises, whatever the readers do."""

@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from typing import BinaryIO
 
-from edge.errors import PublishError
+from edge.errors import ConfigError, PublishError
 from edge.publishers.base import PublisherOptions
 from edge.uri import Uri
 
@@ -61,14 +61,36 @@ class _Writer:
 class StdoutPublisher(_Writer):
     """`stdout://`: one message a line on standard output, for pipes."""
 
+    @staticmethod
+    def check(uri: Uri) -> None:
+        """Check the options.
+
+        Raises: ConfigError.
+        """
+        uri.options(PublisherOptions)
+        if uri.rest:
+            raise ConfigError(f"stdout:// takes no name, but got '{uri.rest}'", "write stdout://")
+
     def __init__(self, uri: Uri) -> None:
+        self.check(uri)
         super().__init__(sys.stdout.buffer, "standard output", uri.options(PublisherOptions))
 
 
 class FilePublisher(_Writer):
     """`file://x.jsonl`: every message appended to a file; nothing is dropped while the disk keeps up."""
 
+    @staticmethod
+    def check(uri: Uri) -> None:
+        """Check name and options.
+
+        Raises: ConfigError.
+        """
+        uri.options(PublisherOptions)
+        if not uri.rest:
+            raise ConfigError("file:// names no file", "write file://detections.jsonl")
+
     def __init__(self, uri: Uri) -> None:
+        self.check(uri)
         path = Path(uri.rest).expanduser()
         options = uri.options(PublisherOptions)
         try:

@@ -30,7 +30,17 @@ class TcpPublisher:
     A message that is replaced in a slot before its turn is counted in `dropped`. Port 0 takes a free port.
     """
 
+    @staticmethod
+    def check(uri: Uri) -> None:
+        """Check address and options.
+
+        Raises: ConfigError.
+        """
+        uri.host_port()
+        uri.options(PublisherOptions)
+
     def __init__(self, uri: Uri) -> None:
+        self.check(uri)
         host, port = uri.host_port()
         self.format = uri.options(PublisherOptions).format
         self.sent = self.dropped = 0

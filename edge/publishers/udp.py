@@ -2,7 +2,7 @@
 
 import socket
 
-from edge.errors import PublishError
+from edge.errors import ConfigError, PublishError
 from edge.publishers.base import PublisherOptions
 from edge.uri import Uri
 
@@ -15,13 +15,23 @@ class UdpPublisher:
     A message over 65,507 bytes, or one the network cannot take at once, is dropped and counted.
     """
 
+    @staticmethod
+    def check(uri: Uri) -> None:
+        """Check address and options.
+
+        Raises: ConfigError.
+        """
+        host, port = uri.host_port()
+        if not host or port == 0:
+            raise ConfigError(f"{uri.text} names nobody to send to", "write udp://HOST:PORT of the receiver")
+        uri.options(PublisherOptions)
+
     def __init__(self, uri: Uri) -> None:
+        self.check(uri)
         host, port = uri.host_port()
         self.format = uri.options(PublisherOptions).format
         self.sent = self.dropped = 0
         self.failure = ""
-        if not host or port == 0:
-            raise PublishError(f"{uri.text} names nobody to send to", "write udp://HOST:PORT of the receiver")
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
         except socket.gaierror as exc:

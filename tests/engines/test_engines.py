@@ -1,5 +1,7 @@
 """Every engine against the same checks, on real models, and what each says about files it cannot run."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -143,3 +145,44 @@ def test_models_this_machine_cannot_run_are_explained(shared):
         load_engine(shared / "models/mobilenet_v1_0.25_128_quant_edgetpu.tflite", EngineSection())
     with pytest.raises(EngineError, match="custom operators the runtime lacks .fake-op-double"):
         load_engine(shared / "models/model_invoking_error.tflite", EngineSection())
+
+
+@pytest.mark.parametrize("package", ["tflite_runtime", "tensorflow"])
+def test_older_interpreters_serve_where_litert_is_not_installed(package, catalogue):
+    """The same interpreter under the older packages' names, with ai_edge_litert hidden: the import order is ours."""
+    model = catalogue("face") / "face_detection_short_range.tflite"
+    script = f"""
+import sys, types
+from ai_edge_litert.interpreter import Interpreter
+for name in [n for n in sys.modules if n.startswith("ai_edge_litert")]:
+    del sys.modules[name]
+for hidden in {{"ai_edge_litert", "tflite_runtime", "tensorflow"}} - {{"{package}"}}:
+    sys.modules[hidden] = None
+home = types.ModuleType("{package}")
+home.__path__ = []
+part = types.ModuleType("{package}.interpreter" if "{package}" == "tflite_runtime" else "tensorflow.lite")
+part.Interpreter = Interpreter
+home.interpreter = home.lite = part
+sys.modules["{package}"], sys.modules[part.__name__] = home, part
+import subprocess
+import sys
+from pathlib import Path
+from edge.config import EngineSection
+from edge.engines.litert import LiteRtEngine
+engine = LiteRtEngine(Path({str(model)!r}), EngineSection(threads=1))
+engine.run()
+print([spec.shape for spec in engine.output_specs])
+"""
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert out.stdout.strip() == "[(1, 896, 16), (1, 896, 1)]", out.stderr
+
+
+def test_no_interpreter_at_all_gives_the_install_line():
+    script = (
+        "import sys\n"
+        "for hidden in ('ai_edge_litert', 'tflite_runtime', 'tensorflow'): sys.modules[hidden] = None\n"
+        "from edge.registry import resolve\n"
+        "resolve('engines', 'tflite')\n"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert "MissingBackendError: no TensorFlow Lite interpreter is installed: pip install ai-edge-litert" in out.stderr

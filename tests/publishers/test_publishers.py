@@ -186,7 +186,7 @@ def test_stdout_never_blocks_when_the_reader_stops_reading():
         (TcpPublisher, "tcp://127.0.0.1", ConfigError),
         (TcpPublisher, "tcp://127.0.0.1:99999", ConfigError),
         (TcpPublisher, "tcp://127.0.0.1:0?fromat=json", ConfigError),
-        (UdpPublisher, "udp://:7788", PublishError),
+        (UdpPublisher, "udp://:7788", ConfigError),
         (TcpPublisher, "tcp://no.such.host.invalid:7788", PublishError),
         (UdpPublisher, "udp://no.such.host.invalid:7788", PublishError),
     ],
