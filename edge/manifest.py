@@ -61,6 +61,9 @@ class Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     outputs: dict[str, str] = {}
     needs: dict[str, str] = {}
 
+    def __post_init__(self) -> None:
+        _inside_bundle(self.file)
+
 
 class DecoderSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Decoder family, its thresholds and its own parameters (checked by the decoder)."""
@@ -86,6 +89,10 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     labels: list[str] | str = []
     accuracy: dict[str, Any] = {}
 
+    def __post_init__(self) -> None:
+        if isinstance(self.labels, str):
+            _inside_bundle(self.labels)
+
 
 def read_manifest(path: Path) -> Manifest:
     """Return the manifest in `path` (a TOML file).
@@ -104,9 +111,14 @@ def read_labels(manifest: Manifest, folder: Path) -> list[str]:
         return list(manifest.labels)
     path = folder / manifest.labels
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as exc:
         raise ManifestError(f"cannot read labels {path} ({exc})", "put one label a line there") from exc
+
+
+def _inside_bundle(name: str) -> None:
+    if Path(name).is_absolute() or ".." in Path(name).parts or not name:
+        raise ValueError(f"'{name}' does not lie inside the bundle")
 
 
 def sha256_of(path: Path) -> str:

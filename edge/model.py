@@ -70,6 +70,11 @@ def open_model(
     opened = _open_bundle(path, engine) if path.is_dir() else _open_file(path, engine)
     target, file, loaded, manifest, labels, origins, notes = opened
     try:
+        if len(loaded.input_specs) != 1:
+            raise ManifestError(
+                f"{file.name} has {len(loaded.input_specs)} inputs ({_shapes(loaded.input_specs)})",
+                "export the model with one image input",
+            )
         if labels_file:
             stated = msgspec.structs.replace(manifest, labels=Path(labels_file).name)
             labels = read_labels(stated, Path(labels_file).parent)

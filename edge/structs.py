@@ -26,7 +26,7 @@ def read_toml(path: Path, error: type[EdgeError] = ConfigError) -> dict[str, Any
     Raises: `error`, naming the file and, for bad syntax, the line.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as exc:
         raise error(f"no file {path}", "check the path") from exc
     except OSError as exc:

@@ -124,6 +124,9 @@ def test_a_manifest_reads_back(tmp_path):
         ("size_wh = [8, 8]", "scale = 0.0", "must not be 0"),
         ('file = "m.onnx"', "", "missing required field"),
         ('name = "m"', 'name = "m"\nformat = 2', "format"),
+        ('file = "m.onnx"', 'file = "../m.onnx"', "does not lie inside the bundle"),
+        ('file = "m.onnx"', 'file = "/m.onnx"', "does not lie inside the bundle"),
+        ('["a", "b"]', '"../names.txt"', "does not lie inside the bundle"),
     ],
 )
 def test_wrong_manifests_are_explained(tmp_path, old, new, says):
@@ -137,7 +140,7 @@ def test_labels_come_from_a_file_too(tmp_path):
     manifest = read_manifest(tmp_path / "manifest.toml")
     with pytest.raises(ManifestError, match="cannot read labels"):
         read_labels(manifest, tmp_path)
-    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    (tmp_path / "names.txt").write_bytes(b"\xef\xbb\xbfcat\r\ndog\r\n\r\n")  # as Windows editors write it
     assert read_labels(manifest, tmp_path) == ["cat", "dog"]
 
 

@@ -179,3 +179,10 @@ def test_a_zipped_bundle_runs_like_a_folder(catalogue, tmp_path, monkeypatch, as
     assert first.path == again.path
     assert first.name == "face"
     assert Pipeline(MemorySource([astronaut]), again, [], RunConfig()).step().detections
+
+
+def test_a_model_with_two_inputs_is_refused(tmp_path):
+    second = '[[inputs]]\nname = "sizes"\nshape = [1, 2]\n'
+    (tmp_path / "two.null").write_text(second + CLASSIFIER)
+    with pytest.raises(ManifestError, match=r"two.null has 2 inputs .*sizes 1x2 float32.*one image input"):
+        open_model(str(tmp_path / "two.null"), EngineSection())
