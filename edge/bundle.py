@@ -1,7 +1,9 @@
 """Finding a model on disk: a bundle folder, a zip of one, a bare model file, or a catalogue name."""
 
 import shutil
+import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 from edge import catalogue
@@ -25,7 +27,7 @@ def locate(reference: str) -> Path:
             raise ManifestError(f"{path} has no {MANIFEST_NAME}", "give a bundle folder or a model file")
         return path
     if path.is_file():
-        return _unpacked(path) if path.suffix == ".zip" else path
+        return _unpacked(path) if path.suffix.lower() == ".zip" else path
     entry = catalogue.entries().get(reference)
     if entry is None or entry.kind != "model":
         known = ", ".join(sorted(n for n, e in catalogue.entries().items() if e.kind == "model"))
@@ -42,16 +44,19 @@ def _unpacked(path: Path) -> Path:
     folder = catalogue.home() / "bundles" / sha256_of(path)[:16]
     if (folder / MANIFEST_NAME).is_file():
         return folder
-    partial = folder.with_name(folder.name + ".part")
-    shutil.rmtree(partial, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         with zipfile.ZipFile(path) as archive:
             archive.extractall(partial)  # ZipFile drops absolute paths and `..` from member names
-    except (zipfile.BadZipFile, OSError, EOFError) as exc:
+        if not (partial / MANIFEST_NAME).is_file():
+            raise ManifestError(f"{path} has no {MANIFEST_NAME} at its top", "zip the content of a bundle folder")
+        partial.rename(folder)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as exc:
+        raise ManifestError(f"cannot unpack {path} ({exc})", "copy the bundle again, without a password") from exc
+    except OSError as exc:
+        if not (folder / MANIFEST_NAME).is_file():  # else another process was quicker
+            raise ManifestError(f"cannot unpack {path} into {folder} ({exc.strerror})", "check HARRIER_HOME") from exc
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise ManifestError(f"cannot unpack {path} ({exc})", "copy the bundle again") from exc
-    if not (partial / MANIFEST_NAME).is_file():
-        shutil.rmtree(partial, ignore_errors=True)
-        raise ManifestError(f"{path} has no {MANIFEST_NAME} at its top", "zip the content of a bundle folder")
-    partial.rename(folder)
     return folder

@@ -3,11 +3,13 @@
 import argparse
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 
 from edge import __version__
 from edge.errors import EdgeError
+from edge.progress import LogHandler
 
 __all__ = ["main"]
 
@@ -15,12 +17,11 @@ __all__ = ["main"]
 def main(argv: list[str] | None = None) -> int:
     """Run one subcommand and return its exit code: 0 ok, 2 configuration, 3 model, 4 device, 5 accuracy gate."""
     arguments = _parser().parse_args(argv)
-    logging.basicConfig(
-        stream=sys.stderr,
-        format="harrier: %(message)s",
-        level=logging.WARNING if arguments.quiet else logging.INFO,
-        force=True,
-    )
+    level = logging.WARNING if arguments.quiet else logging.INFO
+    logging.basicConfig(handlers=[LogHandler()], format="harrier: %(message)s", level=level, force=True)
+    # what OpenCV and FFmpeg print themselves says no more than the error we raise
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     try:
         arguments.command(arguments)
     except EdgeError as exc:
@@ -63,7 +64,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     run.add_argument("--score", metavar="S", type=_unit, help="score threshold, 0 to 1")
     run.add_argument("--iou", metavar="T", type=_unit, help="NMS overlap threshold, 0 to 1")
     run.add_argument("--frames", metavar="N", type=_positive, help="stop after N frames")
-    run.add_argument("--seconds", metavar="S", type=float, help="stop after S seconds")
+    run.add_argument("--seconds", metavar="S", type=_seconds, help="stop after S seconds")
     run.add_argument("--stats", metavar="FILE.json", type=Path, help="write what was measured")
     run.set_defaults(command=_run)
 
@@ -79,7 +80,7 @@ def _add_listen(commands: argparse._SubParsersAction) -> None:
     listen.add_argument("uri", metavar="URI", help="tcp://HOST:PORT or udp://:PORT")
     listen.add_argument("--count", metavar="N", type=_positive, help="stop after N messages")
     listen.add_argument("--json", action="store_true", help="print the messages as they are")
-    listen.add_argument("--timeout", metavar="S", type=float, default=10.0, help="give up after S silent seconds")
+    listen.add_argument("--timeout", metavar="S", type=_seconds, default=10.0, help="give up after S silent seconds")
     listen.set_defaults(command=_listen)
 
 
@@ -108,7 +109,7 @@ def _run(arguments: argparse.Namespace) -> None:
     config.model = arguments.model or config.model
     config.labels = arguments.labels or config.labels
     config.source = arguments.source or config.source
-    config.publish = arguments.publish or config.publish
+    config.publish = arguments.publish or config.publish or ["stdout://"]
     if arguments.score is not None:
         config.thresholds.score = arguments.score
     if arguments.iou is not None:
@@ -152,18 +153,32 @@ def _models_pull(arguments: argparse.Namespace) -> None:
 
     progress = Progress(f"pulling {arguments.name}")
     folder = catalogue.pull(arguments.name, lambda stage, done, total: progress.update(done, stage, total))
+    progress.clear()
     print(folder)
 
 
 def _unit(text: str) -> float:
-    value = float(text)
+    value = _number(text)
     if not 0.0 <= value <= 1.0:
         raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
     return value
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+def _seconds(text: str) -> float:
+    value = _number(text)
+    if not 0.0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
     return value
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} is not a number") from None

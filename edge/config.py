@@ -18,7 +18,7 @@ class EngineSection(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """[engine]: threads (default: all cores up to 4), target when a bundle has several, ONNX Runtime providers."""
 
     target: str | None = None
-    threads: Positive | None = None
+    threads: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None
     providers: list[str] = msgspec.field(default_factory=lambda: ["CPUExecutionProvider"])
 
 
@@ -32,8 +32,8 @@ class Thresholds(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     score: Unit | None = None
     iou: Unit | None = None
     class_agnostic: bool = False
-    max_candidates: Positive = 1000
-    max_detections: Positive = 100
+    max_candidates: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1000
+    max_detections: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 100
     max_per_class: Positive | None = None
     nms: NmsMethod | None = None
     sigma: Annotated[float, msgspec.Meta(gt=0)] = 0.5
@@ -51,7 +51,7 @@ class RunConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     labels: str | None = None
     source: str | None = None
     publish: list[str] = []
-    frame_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    frame_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 1.0
     engine: EngineSection = msgspec.field(default_factory=EngineSection)
     thresholds: Thresholds = msgspec.field(default_factory=Thresholds)
 

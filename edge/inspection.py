@@ -63,7 +63,7 @@ def text_of(facts: dict[str, Any]) -> str:
         return "\n".join([*lines, f"decoder   none: {facts['problem']}"])
     decoder, contract, labels = facts["decoder"], facts["contract"], facts["labels"]
     lines += [
-        f"decoder   {decoder['family']} (score >= {decoder['score_threshold']:g}, IoU {decoder['iou_threshold']:g})",
+        f"decoder   {decoder['family']} (score >= {decoder['score_threshold']:g}{_iou_text(decoder)})",
         f"          why: {decoder['origin']}",
         f"contract  {contract['text']}",
         f"          from: {contract['origin']}",
@@ -73,6 +73,10 @@ def text_of(facts: dict[str, Any]) -> str:
     if facts["licence"]:
         lines.append(f"licence   {facts['licence']}")
     return "\n".join(lines + [f"note      {note}" for note in facts["notes"]])
+
+
+def _iou_text(decoder: dict[str, Any]) -> str:
+    return "" if decoder["family"] == "classification" else f", IoU {decoder['iou_threshold']:g}"
 
 
 def _described(model: Model) -> dict[str, Any]:

@@ -4,6 +4,7 @@ A bundle is a folder (or a zip of one) that holds `manifest.toml` and the files 
 """
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -49,6 +50,8 @@ class InputContract(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def __post_init__(self) -> None:
+        if not all(map(math.isfinite, (self.scale, *self.mean, *self.std))):
+            raise ValueError("scale, mean and std must be finite numbers")
         if self.scale == 0 or 0 in self.std:
             raise ValueError("scale and std must not be 0")
 
@@ -111,9 +114,11 @@ def read_labels(manifest: Manifest, folder: Path) -> list[str]:
         return list(manifest.labels)
     path = folder / manifest.labels
     try:
-        return path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").rstrip().split("\n")
+        return [line.strip() for line in lines] if any(lines) else []
     except (OSError, UnicodeDecodeError) as exc:
-        raise ManifestError(f"cannot read labels {path} ({exc})", "put one label a line there") from exc
+        reason = exc.strerror if isinstance(exc, OSError) else "it is no text"
+        raise ManifestError(f"cannot read labels {path} ({reason})", "put one label a line there") from exc
 
 
 def _inside_bundle(name: str) -> None:

@@ -11,7 +11,7 @@ from edge.bundle import MANIFEST_NAME, locate
 from edge.config import EngineSection
 from edge.decoders.base import Decoder, DecoderContext, Recognition
 from edge.engines.base import Engine
-from edge.errors import AcceleratorError, EngineError, ManifestError, MissingBackendError
+from edge.errors import AcceleratorError, ConfigError, EngineError, ManifestError, MissingBackendError
 from edge.manifest import (
     DecoderSection,
     InputContract,
@@ -26,6 +26,7 @@ from edge.structs import as_struct, did_you_mean
 
 __all__ = ["Model", "claims", "load_engine", "open_model"]
 
+_IMAGE_CURE = "export the model with an input of 1 x height x width x channels, or channels first"
 _NORMALIZATION = {"scale", "mean", "std"}
 
 
@@ -58,7 +59,7 @@ class Model:
 
 def open_model(
     reference: str,
-    engine: EngineSection,
+    engine: EngineSection | None = None,
     labels_file: str | None = None,
     score_threshold: float | None = None,
 ) -> Model:
@@ -66,7 +67,7 @@ def open_model(
 
     Raises: ManifestError, EngineError, AcceleratorError or MissingBackendError, each saying what to do.
     """
-    path = locate(reference)
+    path, engine = locate(reference), engine or EngineSection()
     opened = _open_bundle(path, engine) if path.is_dir() else _open_file(path, engine)
     target, file, loaded, manifest, labels, origins, notes = opened
     try:
@@ -75,13 +76,15 @@ def open_model(
                 f"{file.name} has {len(loaded.input_specs)} inputs ({_shapes(loaded.input_specs)})",
                 "export the model with one image input",
             )
+        if loaded.input_specs[0].layout is None:
+            raise ManifestError(f"the input of {file.name} is no image ({_shapes(loaded.input_specs)})", _IMAGE_CURE)
         if labels_file:
             stated = msgspec.structs.replace(manifest, labels=Path(labels_file).name)
             labels = read_labels(stated, Path(labels_file).parent)
             origins["labels"] = f"the file {labels_file}"
         roles = manifest.targets[target].outputs
         decoder = _build_decoder(manifest.decoder, loaded, roles, labels, score_threshold)
-        _check_labels(decoder, labels, notes)
+        _check_labels(decoder, labels)
     except Exception:
         loaded.close()
         raise
@@ -91,12 +94,16 @@ def open_model(
 def load_engine(file: Path, options: EngineSection) -> Engine:
     """Return the engine for a model file, chosen by its suffix.
 
-    Raises: EngineError for a file without a suffix, ConfigError for a suffix no engine takes.
+    Raises: EngineError for a suffix no engine takes, MissingBackendError for an engine that is not installed.
     """
     suffix = file.suffix.lower().lstrip(".")
-    if not suffix:
-        raise EngineError(f"{file.name} has no suffix", f"name it .{' or .'.join(names('engines'))}")
-    return resolve("engines", suffix)(file, options)
+    try:
+        engine = resolve("engines", suffix)
+    except MissingBackendError:
+        raise
+    except ConfigError as exc:
+        raise EngineError(f"{file.name} is no model file an engine knows", "give a .tflite or .onnx file") from exc
+    return engine(file, options)
 
 
 def claims(engine: Engine) -> list[Recognition]:
@@ -197,19 +204,21 @@ def _build_decoder(
         class_count=len(labels) or None,
         params=section.params,
     )
-    return resolve("decoders", section.family)(context)
+    try:
+        decoder = resolve("decoders", section.family)
+    except ConfigError as exc:
+        raise ManifestError(f"decoder.family: {exc.cause}", exc.cure) from exc
+    return decoder(context)
 
 
-def _check_labels(decoder: Decoder, labels: list[str], notes: list[str]) -> None:
+def _check_labels(decoder: Decoder, labels: list[str]) -> None:
     if not labels or decoder.class_count is None:
         return
-    if len(labels) < decoder.class_count:
+    if len(labels) != decoder.class_count:
         raise ManifestError(
             f"{len(labels)} labels for {decoder.class_count} classes",
             "give one label per class, in class order",
         )
-    if len(labels) > decoder.class_count:
-        notes.append(f"{len(labels)} labels for {decoder.class_count} classes: check that they line up")
 
 
 def _shapes(specs: Sequence) -> str:

@@ -1,5 +1,6 @@
 """The one place where the stages meet."""
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,13 +16,15 @@ from edge.preprocess.letterbox import Geometry
 from edge.preprocess.pixels import Preprocessor
 from edge.publishers.base import Publisher
 from edge.registry import resolve
-from edge.sources.base import FrameSource
+from edge.sources.base import FrameSource, SourceEvent
 from edge.timings import Stage, StageTimings
 from edge.wire.jsonl import Message, message_of, status_of
 
 __all__ = ["Pipeline", "nms_settings"]
 
 _TOP_CLASSES = 5
+
+log = logging.getLogger("harrier")
 
 
 def nms_settings(section: DecoderSection, thresholds: Thresholds) -> NmsSettings:
@@ -56,6 +59,7 @@ class Pipeline:
         self.publishers = publishers
         self._encoders = [(p, resolve("formats", p.format)) for p in publishers]
         self.frame: Frame | None = None
+        self._held: list[SourceEvent] = []
         self.result: Detections | Classification
         if model.decoder.kind == "detections":
             points = model.decoder.keypoint_count
@@ -64,14 +68,15 @@ class Pipeline:
         else:
             self.result = Classification(min(_TOP_CLASSES, model.decoder.class_count or _TOP_CLASSES))
 
-    def step(self) -> Message:
+    def step(self, timeout_s: float | None = None) -> Message:
         """Take one frame from the source to the publishers and return what was published.
 
+        timeout_s: how long to wait for a frame; the configuration's frame_timeout_s when None.
         Raises: SourceTimeoutError when no frame came in time, EndOfStreamError, EngineError.
         """
         laps = self.timings
         laps.start()
-        self.frame = frame = self.source.read(self._timeout_s)
+        self.frame = frame = self.source.read(self._timeout_s if timeout_s is None else timeout_s)
         laps.lap(Stage.WAIT)
         geometry = self._preprocess(frame.image)
         laps.lap(Stage.PREPROCESS)
@@ -85,15 +90,29 @@ class Pipeline:
             laps.lap(Stage.DECODE)
             self._select(self.result, geometry)
             laps.lap(Stage.NMS)
+        self.relay_events()
         message = message_of(frame.info, self.result, self.model.labels, self.model.name)
         self._publish(message)
         laps.lap(Stage.PUBLISH)
         laps.finish(frame.info.t_capture_ns, monotonic_ns())
         return message
 
-    def publish_status(self, state: str, reason: str) -> None:
-        """Tell the readers what the source is doing."""
-        self._publish(status_of(self.source.source_id, self.timings.count, state, reason))
+    def relay_events(self, at_end: bool = False) -> None:
+        """Tell the readers and the log what the source has been doing.
+
+        A source may have ended while its last frame is still on its way: that news waits for `at_end`.
+        """
+        for event in self.source.poll_events() + (self._held if at_end else []):
+            if event.state == "ended" and not at_end:
+                self._held.append(event)
+            else:
+                reason = f" ({event.reason})" if event.reason else ""
+                log.info("source %s: %s%s", self.source.source_id, event.state, reason)
+                self.publish_status(event.state, event.reason, event.t_ns)
+
+    def publish_status(self, state: str, reason: str, t_event_ns: int) -> None:
+        """Tell the readers what the source is doing since t_event_ns (CLOCK_MONOTONIC)."""
+        self._publish(status_of(self.source.source_id, self.timings.count, state, reason, t_event_ns), keep=True)
 
     def _select(self, result: Detections, geometry: Geometry) -> None:
         candidates = self._candidates
@@ -104,10 +123,10 @@ class Pipeline:
             result.take(candidates, order[: self.nms.max_detections])
         geometry.to_source(result)
 
-    def _publish(self, message: Message) -> None:
+    def _publish(self, message: Message, keep: bool = False) -> None:
         encoded: dict[str, bytes] = {}
         for publisher, encode in self._encoders:
             payload = encoded.get(publisher.format)
             if payload is None:
                 payload = encoded[publisher.format] = encode(message)
-            publisher.send(payload)
+            publisher.send(payload, keep)

@@ -1,29 +1,42 @@
 """Progress for people: a bar or a live line on a terminal, plain lines elsewhere. Always on standard error."""
 
+import logging
+import shutil
 import sys
 import time
 
-__all__ = ["Progress"]
+__all__ = ["LogHandler", "Progress"]
 
 _BAR_WIDTH = 30
 _TERMINAL_INTERVAL_S = 0.2
 _PLAIN_INTERVAL_S = 10.0
+_CLEAR_LINE = "\r\x1b[2K"
+
+
+class LogHandler(logging.StreamHandler):
+    """Writes log lines to standard error, clearing a live line that stands there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        if sys.stderr.isatty():
+            sys.stderr.write(_CLEAR_LINE)
+        super().emit(record)
 
 
 class Progress:
-    """Shows how far something is; `total` None means nobody knows."""
+    """Shows how far something is; `total` None means nobody knows. live=False leaves out all but the end."""
 
-    def __init__(self, title: str, total: int | None = None) -> None:
+    def __init__(self, title: str, total: int | None = None, live: bool = True) -> None:
         self._title = title
         self._total = total
+        self._live = live and logging.getLogger().level <= logging.INFO  # --quiet
         self._is_terminal = sys.stderr.isatty()
-        self._start = time.monotonic()
-        self._next = self._start if self._is_terminal else self._start + _PLAIN_INTERVAL_S
+        self._next = time.monotonic() + (0.0 if self._is_terminal else _PLAIN_INTERVAL_S)
 
     @property
     def due(self) -> bool:
         """Whether the next update would be shown; hot loops ask before they put a text together."""
-        return time.monotonic() >= self._next
+        return self._live and time.monotonic() >= self._next
 
     def update(self, done: int, detail: str = "", total: int | None = None) -> None:
         """Show `done` of the total, at most a few times a second."""
@@ -34,19 +47,25 @@ class Progress:
         self._next = time.monotonic() + interval_s
         self._show(done, detail, end="")
 
+    def clear(self) -> None:
+        """Take the live line away, where the result says that all went well."""
+        if self._is_terminal:
+            print(_CLEAR_LINE, end="", file=sys.stderr, flush=True)
+
     def finish(self, done: int, detail: str = "") -> None:
         """Show the final state and end the line."""
-        self._show(done, detail, end="\n")
+        if logging.getLogger().level <= logging.INFO:
+            self._show(done, detail, end="\n")
 
     def _show(self, done: int, detail: str, end: str) -> None:
         if self._total:
             share = min(1.0, done / self._total)
-            amount = f"{100 * share:3.0f} %"
             bar = "#" * round(share * _BAR_WIDTH)
-            line = f"{self._title} [{bar:<{_BAR_WIDTH}}] {amount}  {detail}"
+            line = f"{self._title} [{bar:<{_BAR_WIDTH}}] {100 * share:3.0f} %  {detail}"
         else:
             line = f"{self._title} {done}  {detail}"
         if self._is_terminal:
-            print(f"\r\x1b[2K{line}", end=end, file=sys.stderr, flush=True)
+            width = shutil.get_terminal_size().columns
+            print(f"{_CLEAR_LINE}{line[: width - 1]}", end=end, file=sys.stderr, flush=True)
         else:
             print(line, file=sys.stderr, flush=True)

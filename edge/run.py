@@ -3,12 +3,14 @@
 import json
 import logging
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from edge.clock import monotonic_ns
 from edge.config import RunConfig
 from edge.errors import ConfigError, EndOfStreamError, SourceTimeoutError
 from edge.model import Model, open_model
@@ -25,6 +27,9 @@ __all__ = ["check_parts", "open_pipeline", "run"]
 
 log = logging.getLogger("harrier")
 
+_SLICE_S = 0.1  # news of the source is relayed this often while no frame comes
+_REPEAT_S = 60.0
+
 
 @contextmanager
 def open_pipeline(config: RunConfig) -> Iterator[Pipeline]:
@@ -32,22 +37,19 @@ def open_pipeline(config: RunConfig) -> Iterator[Pipeline]:
 
     Raises: EdgeError from whichever part cannot open.
     """
-    if not config.model:
-        raise ConfigError("no model is given", "add --model BUNDLE_OR_FILE or model = ... to the configuration")
-    if not config.source:
-        raise ConfigError("no source is given", "add --source URI or source = ... to the configuration")
+    model_name, source_text = _required(config)
     with ExitStack() as stack:
-        model = open_model(config.model, config.engine, config.labels, config.thresholds.score)
+        model = open_model(model_name, config.engine, config.labels, config.thresholds.score)
         stack.callback(model.close)
         publishers: list[Publisher] = []
-        for text in config.publish or ["stdout://"]:
+        for text in config.publish:
             uri = parse_uri(text)
             publisher = resolve("publishers", uri.scheme)(uri)
             stack.callback(publisher.close)
             resolve("formats", publisher.format)
             publishers.append(publisher)
             log.info("publishing to %s", publisher.address)
-        source = open_source(config.source)
+        source = open_source(source_text)
         stack.callback(source.close)
         pipeline = Pipeline(source, model, publishers, config)
         _say_what_runs(model)
@@ -56,36 +58,73 @@ def open_pipeline(config: RunConfig) -> Iterator[Pipeline]:
 
 
 def run(config: RunConfig, frames: int | None = None, seconds: float | None = None, stats: Path | None = None) -> None:
-    """Run until the source ends, a limit is reached, SIGINT or SIGTERM arrives, or every publisher has failed.
+    """Run until the source ends, a limit is reached, SIGINT or SIGTERM arrives, or the last reader hangs up.
 
-    Raises: EdgeError when a part cannot open or the engine fails.
+    Raises: EdgeError when a part cannot open or the engine fails, SourceTimeoutError when no frame came at all.
     """
     stop = threading.Event()
     with _signals(stop), open_pipeline(config) as pipeline:
         start = time.monotonic()
         deadline = start + seconds if seconds else None
-        progress = Progress("harrier run", frames)
+        progress = Progress("harrier run", frames, live=not _prints_on_terminal(config))
+        watch = _Watch(config.frame_timeout_s)
+        reason = "stopped"
         while not stop.is_set() and (deadline is None or time.monotonic() < deadline):
             try:
-                message = pipeline.step()
+                message = pipeline.step(min(_SLICE_S, config.frame_timeout_s))
+                watch.frame()
                 if progress.due:
                     progress.update(pipeline.timings.count, _live_line(message, pipeline))
             except SourceTimeoutError as exc:
-                log.warning("%s", exc)
+                pipeline.relay_events()
+                watch.silence(exc)
             except EndOfStreamError:
+                reason = ""
                 break
-            finally:
-                _relay_events(pipeline)
-            if frames and pipeline.timings.count >= frames:
+            watch.publishers(pipeline.publishers)
+            if (frames and pipeline.timings.count >= frames) or all(p.reader_gone for p in pipeline.publishers):
                 break
-            if all(p.failure for p in pipeline.publishers):
-                log.warning("nobody is left to publish to: %s", pipeline.publishers[0].failure)
-                break
-        _relay_events(pipeline)
+        pipeline.relay_events(at_end=True)
+        pipeline.publish_status("closed", reason, monotonic_ns())
         report = collect(pipeline, time.monotonic() - start)
         progress.finish(pipeline.timings.count, f"{report['fps']} frames/s")
         if stats:
             _write_stats(stats, report)
+        if watch.trouble and not pipeline.timings.count and not stop.is_set():
+            raise watch.trouble
+
+
+class _Watch:
+    """Says what goes wrong once, when it begins, and again only when it changes or lasts."""
+
+    def __init__(self, patience_s: float) -> None:
+        self.trouble: SourceTimeoutError | None = None
+        self._patience_s = patience_s
+        self._last_frame = time.monotonic()
+        self._said, self._said_at = "", 0.0
+        self._failures: dict[str, str] = {}
+
+    def frame(self) -> None:
+        """A frame came."""
+        self._last_frame = time.monotonic()
+        self._said = ""
+
+    def silence(self, trouble: SourceTimeoutError) -> None:
+        """No frame came; warn when that has lasted."""
+        self.trouble = trouble
+        now = time.monotonic()
+        if now - self._last_frame < self._patience_s:
+            return
+        if trouble.cure != self._said or now - self._said_at > _REPEAT_S:
+            self._said, self._said_at = trouble.cure, now
+            log.warning("%s", trouble)
+
+    def publishers(self, publishers: Sequence[Publisher]) -> None:
+        """Warn when a publisher begins to fail, and tell when it works again."""
+        for publisher in publishers:
+            if publisher.failure != self._failures.get(publisher.address, ""):
+                self._failures[publisher.address] = publisher.failure
+                log.warning("publisher %s: %s", publisher.address, publisher.failure or "works again")
 
 
 def check_parts(config: RunConfig) -> list[str]:
@@ -93,13 +132,11 @@ def check_parts(config: RunConfig) -> list[str]:
 
     Raises: EdgeError from the first part that is wrong.
     """
-    lines = []
-    if config.model:
-        model = open_model(config.model, config.engine, config.labels, config.thresholds.score)
-        lines.append(f"model   {model.name} ({model.target}, {model.manifest.decoder.family})")
-        model.close()
-    if config.source:
-        lines.append(f"source  {open_source(config.source).source_id}")
+    model_name, source_text = _required(config)
+    model = open_model(model_name, config.engine, config.labels, config.thresholds.score)
+    lines = [f"model   {model.name} ({model.target}, {model.manifest.decoder.family})"]
+    model.close()
+    lines.append(f"source  {open_source(source_text).source_id}")
     for text in config.publish:
         uri = parse_uri(text)
         publisher = resolve("publishers", uri.scheme)
@@ -107,6 +144,14 @@ def check_parts(config: RunConfig) -> list[str]:
         resolve("formats", uri.options(PublisherOptions).format)
         lines.append(f"publish {uri.safe_text}")
     return lines
+
+
+def _required(config: RunConfig) -> tuple[str, str]:
+    if not config.model:
+        raise ConfigError("no model is given", "add --model BUNDLE_OR_FILE or model = ... to the configuration")
+    if not config.source:
+        raise ConfigError("no source is given", "add --source URI or source = ... to the configuration")
+    return config.model, config.source
 
 
 @contextmanager
@@ -129,18 +174,17 @@ def _signals(stop: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _relay_events(pipeline: Pipeline) -> None:
-    for event in pipeline.source.poll_events():
-        log.info("source %s: %s %s", pipeline.source.source_id, event.state, event.reason)
-        pipeline.publish_status(str(event.state), event.reason)
-
-
 def _say_what_runs(model: Model) -> None:
-    log.info("model %s (%s), decoder %s", model.name, model.target, model.origins["decoder"])
+    origin = model.origins["decoder"].partition(":")[0]
+    log.info("model %s (%s), decoder %s (%s)", model.name, model.target, model.manifest.decoder.family, origin)
     if model.origins["contract"].startswith("a guess"):
         log.warning("pixel contract is %s; see `harrier inspect`", model.origins["contract"])
     for note in model.notes:
         log.warning("%s", note)
+
+
+def _prints_on_terminal(config: RunConfig) -> bool:
+    return any(text.startswith("stdout:") for text in config.publish) and sys.stdout.isatty()
 
 
 def _live_line(message: Message, pipeline: Pipeline) -> str:

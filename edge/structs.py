@@ -33,6 +33,8 @@ def read_toml(path: Path, error: type[EdgeError] = ConfigError) -> dict[str, Any
         raise error(f"cannot read {path} ({exc.strerror})", "check the path and its permissions") from exc
     except UnicodeDecodeError as exc:
         raise error(f"{path} is not a text file", "give a UTF-8 TOML file") from exc
+    except RecursionError as exc:
+        raise error(f"{path} nests too deeply", "write it flat") from exc
     except tomllib.TOMLDecodeError as exc:
         raise error(f"{path} is not valid TOML ({exc})", "correct that line") from exc
 
@@ -68,23 +70,44 @@ def _plain(exc: msgspec.ValidationError) -> str:
 
 
 def _cure(exc: msgspec.ValidationError, struct: Any) -> str:
-    unknown = re.search(r"unknown field `([^`]*)`", str(exc))
-    if not unknown:
-        missing = re.search(r"missing required field `([^`]*)`", str(exc))
-        return f"add '{missing[1]}'" if missing else "correct the value"
-    return did_you_mean(unknown[1], sorted(_keys(struct)))
+    text = str(exc)
+    path = re.search(r" - at `\$\.?(.*)`$", text)
+    keys = re.sub(r"\[(\.{3}|\d+)\]", ".*", path[1]).split(".") if path else []
+    if unknown := re.search(r"unknown field `([^`]*)`", text):
+        return did_you_mean(unknown[1], sorted(_fields(_at(msgspec.inspect.type_info(struct), keys))))
+    if missing := re.search(r"missing required field `([^`]*)`", text):
+        return f"add '{missing[1]}'"
+    if wrong := re.search(r"Invalid enum value '(.*)'", text):
+        return did_you_mean(wrong[1], _literals(_at(msgspec.inspect.type_info(struct), keys)))
+    if re.search(r"Expected `array.*got `(str|int)`", text):
+        return "write a list, or WIDTHxHEIGHT for a size"
+    if re.search(r"Expected `bool", text):
+        return "write true or false (in a URI: yes or no)"
+    return "correct the value"
 
 
-def _keys(struct: Any) -> set[str]:
-    """All keys a struct and the structs inside it accept; a typo is rarely far from the right table."""
-    names: set[str] = set()
-    pending, seen = [msgspec.inspect.type_info(struct)], set()
-    while pending:
-        info = pending.pop()
-        if isinstance(info, msgspec.inspect.StructType) and info.cls not in seen:
-            seen.add(info.cls)
-            names.update(f.encode_name for f in info.fields)
-            pending.extend(f.type for f in info.fields)
-        pending.extend(getattr(info, "types", ()))
-        pending.extend(t for t in (getattr(info, "value_type", None), getattr(info, "item_type", None)) if t)
-    return names
+def _at(info: Any, keys: list[str]) -> Any:
+    """The type that stands at a path of keys; unions and dictionaries are looked through."""
+    for key in keys:
+        inner = [member for member in _members(info) if key in _fields(member)]
+        if inner:
+            info = _fields(inner[0])[key]
+        else:  # the key of a dictionary, which any name may be
+            kinds = ("value_type", "item_type")
+            values = [getattr(member, kind) for member in _members(info) for kind in kinds if hasattr(member, kind)]
+            info = values[0] if values else info
+    return info
+
+
+def _members(info: Any) -> list[Any]:
+    return list(getattr(info, "types", (info,)))
+
+
+def _fields(info: Any) -> dict[str, Any]:
+    structs = [member for member in _members(info) if isinstance(member, msgspec.inspect.StructType)]
+    return {field.encode_name: field.type for struct in structs for field in struct.fields}
+
+
+def _literals(info: Any) -> list[str]:
+    literals = [member for member in _members(info) if isinstance(member, msgspec.inspect.LiteralType)]
+    return [str(value) for literal in literals for value in literal.values]

@@ -74,6 +74,7 @@ class MemoryPublisher:
         self.address = "memory"
         self.format = "json"
         self.failure = ""
+        self.reader_gone = False
         self.dropped = 0
         self.payloads: list[bytes] = []
 
@@ -86,7 +87,7 @@ class MemoryPublisher:
         """How many payloads were handed over."""
         return len(self.payloads)
 
-    def send(self, payload: bytes) -> None:
+    def send(self, payload: bytes, keep: bool = False) -> None:
         """Keep one payload."""
         self.payloads.append(payload)
 

@@ -10,10 +10,11 @@ import msgspec
 from edge.errors import ConfigError
 from edge.structs import as_struct
 
-__all__ = ["Uri", "parse_uri"]
+__all__ = ["Uri", "mask_secrets", "parse_uri"]
 
 T = TypeVar("T", bound=msgspec.Struct)
 
+_FOREIGN_QUERIES = {"rtsp"}  # the camera's own parameters stand there too, in whatever form it likes
 _RAW_SCHEMES = {"gst"}  # the rest is a pipeline description, in which ? and & have no meaning
 
 
@@ -28,8 +29,8 @@ class Uri:
 
     @property
     def safe_text(self) -> str:
-        """The URI without a password, for logs and messages."""
-        return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", self.text)
+        """The URI without passwords, for logs and messages."""
+        return mask_secrets(self.text)
 
     def options(self, struct: type[T]) -> T:
         """Return the query as a msgspec Struct of options.
@@ -55,6 +56,13 @@ class Uri:
         return match["v6"] or match["host"], int(match["port"])
 
 
+def mask_secrets(text: str) -> str:
+    """Return the text with passwords in URLs and the values of keys like `password` or `token` replaced by ***."""
+    text = re.sub(r"(://[^:@/?\s]*):[^\s?]*@", r"\1:***@", text)  # up to the last @: passwords may hold / and @
+    keys = r"pw|pwd|pass|passw(?:or)?d|token|secret|auth|key"
+    return re.sub(rf"(\b[\w-]*(?:{keys})=)[^\s&]+", r"\1***", text, flags=re.IGNORECASE)
+
+
 def parse_uri(text: str) -> Uri:
     """Return the parts of a URI.
 
@@ -62,13 +70,16 @@ def parse_uri(text: str) -> Uri:
     """
     match = re.fullmatch(r"([a-z][a-z0-9+.-]*)://(.*)", text.strip(), re.IGNORECASE | re.DOTALL)
     if not match:
-        raise ConfigError(f"'{text}' is not a URI", "write scheme://..., for example tcp://127.0.0.1:7788")
+        raise ConfigError(
+            f"'{mask_secrets(text)}' is not a URI", "write scheme://..., for example tcp://127.0.0.1:7788"
+        )
     scheme, rest = match[1].lower(), match[2]
     if scheme in _RAW_SCHEMES:
         return Uri(text, scheme, rest, {})
     rest, _, query = rest.partition("?")
+    strict = bool(query) and scheme not in _FOREIGN_QUERIES
     try:
-        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=strict)
     except ValueError as exc:
-        raise ConfigError(f"'{text}' has a malformed query", "write ?option=value&option=value") from exc
+        raise ConfigError(f"'{mask_secrets(text)}' has a malformed query", "write ?option=value&option=value") from exc
     return Uri(text, scheme, unquote(rest), dict(pairs))

@@ -158,6 +158,41 @@ def test_listen_over_udp(face, pictures):
     assert out.count("\n") == 3
 
 
+def test_statuses_come_in_order_with_the_time_of_the_event(face, pictures):
+    result = harrier("run", "--model", "face", "--source", f"images://{pictures}")
+    messages = [decode(line.encode()) for line in result.stdout.splitlines()]
+    kinds = [message.state or message.kind for message in messages]
+    assert kinds == ["connecting", "streaming", *["detections"] * 3, "ended", "closed"]
+    assert [m.ref for m in messages if m.kind == "detections"] == ["0.png", "1.png", "2.png"]
+    assert all(message.age_ms is not None and message.age_ms >= 0 for message in messages)
+
+
+def test_a_run_that_never_saw_a_frame_says_so(face):
+    result = harrier("run", "--model", "face", "--source", "rtsp://127.0.0.1:9/x", "--seconds", "0.5")
+    assert result.returncode == 4
+    assert "cannot be reached" in said(result)
+
+
+def test_a_full_output_is_told_and_does_not_stop_the_others(face, pictures, tmp_path):
+    out = tmp_path / "out.jsonl"
+    result = harrier(
+        *("run", "--model", "face", "--source", f"images://{pictures}"),
+        *("--publish", "file:///dev/full", "--publish", f"file://{out}"),
+    )
+    assert result.returncode == 0
+    assert "Traceback" not in result.stderr
+    assert "publisher /dev/full: [Errno 28] No space left on device" in result.stderr
+    assert len(out.read_bytes().splitlines()) == 7
+
+
+@pytest.mark.parametrize("option", [["--seconds", "-1"], ["--seconds", "nan"], ["--score", "x"], ["--frames", "0"]])
+def test_numbers_that_make_no_sense_are_refused(option):
+    result = harrier("run", "--model", "face", "--source", "synthetic://", *option)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert "is not" in result.stderr
+
+
 def test_listen_says_when_nobody_answers():
     result = harrier("listen", "tcp://127.0.0.1:9", "--timeout", "0.3")
     assert result.returncode == 4
@@ -290,6 +325,8 @@ BAD = [
     (["check", "{dir}/unknown.toml"], 2, "unknown key 'modle'"),
     (["check", "{dir}/no_port.toml"], 2, "names no host and port"),
     (["check", "{dir}/option.toml"], 2, "did you mean 'format'"),
+    (["inspect", "{dir}/picture.png"], 3, "no model file an engine knows"),
+    (["run", "--model", "{dir}/bad.zip", "--source", "synthetic://"], 3, "cannot unpack"),
     (["inspect", "{dir}/text.onnx"], 3, "is not an ONNX model"),
     (["models", "pull", "fase"], 3, "did you mean 'face'"),
     (["listen", "http://127.0.0.1:1"], 2, "cannot listen to 'http'"),
@@ -302,8 +339,11 @@ def test_bad_input_gets_one_line_and_the_documented_code(arguments, code, says, 
     (tmp_path / "cut.tflite").write_bytes(whole[:100_000])
     for name in ("text.tflite", "text.mp4", "text.onnx"):
         (tmp_path / name).write_text("this is no such file\n" * 20)
-    (tmp_path / "no_port.toml").write_text('publish = ["tcp://127.0.0.1"]\n')
-    (tmp_path / "option.toml").write_text('publish = ["udp://127.0.0.1:9?fromat=json"]\n')
+    (tmp_path / "picture.png").write_bytes(b"")
+    (tmp_path / "bad.zip").write_bytes(b"PK")
+    parts = 'model = "face"\nsource = "synthetic://"\n'
+    (tmp_path / "no_port.toml").write_text(parts + 'publish = ["tcp://127.0.0.1"]\n')
+    (tmp_path / "option.toml").write_text(parts + 'publish = ["udp://127.0.0.1:9?fromat=json"]\n')
     (tmp_path / "unknown.toml").write_text('modle = "face"\n')
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -59,6 +59,23 @@ def test_wrong_uris_are_explained(text, says):
         parse_uri(text).options(Options)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rtsp://robot:SECRET@10.0.0.1/stream",
+        "rtsp://robot:x/SECRET@y@10.0.0.1/stream?foo",
+        "rtsp://10.0.0.1/stream?usr=a&pwd=SECRET",
+        "rtsp://10.0.0.1/stream?access_token=SECRET&x=1",
+        "file://robot:SECRET@x?broken",
+    ],
+)
+def test_no_form_of_secret_is_shown(text):
+    try:
+        assert "SECRET" not in parse_uri(text).safe_text
+    except ConfigError as exc:
+        assert "SECRET" not in str(exc)
+
+
 def test_passwords_stay_out_of_messages():
     uri = parse_uri("rtsp://robot:secret@10.0.0.1/stream?lop=1")
     assert "secret" not in uri.safe_text
@@ -86,7 +103,8 @@ def test_ipv6_hosts_are_understood():
         ("model = 3", "'model'.*str"),
         ('publish = "stdout://"', "'publish'.*array"),
         ("[engine]\nthreads = 0", "'engine.threads'"),
-        ('[thresholds]\nnms = "softest"', "'thresholds.nms'"),
+        ('[thresholds]\nnms = "weightd"', "'thresholds.nms'.*did you mean 'weighted'"),
+        ("frame_timeout_s = inf", "'frame_timeout_s'"),
         ("a =", "not valid TOML"),
     ],
 )
@@ -123,6 +141,8 @@ def test_a_manifest_reads_back(tmp_path):
         ("size_wh = [8, 8]", "size_wh = [8, 0]", "size_wh"),
         ("size_wh = [8, 8]", "scale = 0.0", "must not be 0"),
         ('file = "m.onnx"', "", "missing required field"),
+        ('file = "m.onnx"', 'file = "m.onnx"\nsha = "0"', "unknown key 'sha'.*sha256"),
+        ("size_wh = [8, 8]", "mean = [nan, 0, 0]", "finite"),
         ('name = "m"', 'name = "m"\nformat = 2', "format"),
         ('file = "m.onnx"', 'file = "../m.onnx"', "does not lie inside the bundle"),
         ('file = "m.onnx"', 'file = "/m.onnx"', "does not lie inside the bundle"),

@@ -35,6 +35,8 @@ class OnnxRuntimeEngine:
         self._session = _load(path, options)
         self.embedded = dict(self._session.get_modelmeta().custom_metadata_map)
         nodes = self._session.get_inputs()
+        if not nodes:
+            raise EngineError(f"{path.name} has no input", "export the model with its input")
         self.input_specs = [_spec(node, is_image=len(node.shape) == 4) for node in nodes]
         self.inputs = [np.zeros(spec.shape, spec.dtype) for spec in self.input_specs]
         self._binding = self._session.io_binding()
@@ -72,6 +74,8 @@ class OnnxRuntimeEngine:
     def _bind_outputs(self) -> None:
         nodes = self._session.get_outputs()
         for node in nodes:
+            if node.type not in _DTYPES:
+                raise EngineError(f"output '{node.name}' is a {node.type}", "export the model with numeric outputs")
             self._binding.bind_output(node.name)
         self._run()  # shows the real shapes, and does the first run's lazy work now
         self.outputs: list[np.ndarray] = [value.numpy() for value in self._binding.get_outputs()]
@@ -116,7 +120,7 @@ def _load(path: Path, options: EngineSection) -> ort.InferenceSession:
 
 def _spec(node: ort.NodeArg, is_image: bool) -> TensorSpec:
     if node.type not in _DTYPES:
-        raise EngineError(f"input '{node.name}' is a {node.type}", "export the model with an image input")
+        raise EngineError(f"input '{node.name}' is a {node.type}", "export the model with a numeric image input")
     shape = tuple(n if isinstance(n, int) and n > 0 else 1 for n in node.shape)
     open_axes = [i for i, n in enumerate(node.shape) if not (isinstance(n, int) and n > 0)]
     if is_image and any(i >= 1 for i in open_axes):

@@ -1,8 +1,10 @@
 """Messages to standard output or appended to a file, written by a thread so that a slow disk never blocks the loop."""
 
+import contextlib
 import queue
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,45 +18,62 @@ _QUEUE_LENGTH = 1024
 
 
 class _Writer:
-    """A bounded queue and the thread that empties it into a stream; a full queue drops the newest, counted."""
+    """A bounded queue and the thread that empties it into a stream; a full queue drops the oldest, counted."""
 
     def __init__(self, stream: BinaryIO, address: str, options: PublisherOptions) -> None:
         self.address = address
         self.format = options.format
         self.sent = self.dropped = 0
         self.failure = ""
+        self.reader_gone = False
         self._stream = stream
         self._queue: queue.Queue[bytes | None] = queue.Queue(_QUEUE_LENGTH)
         self._thread = threading.Thread(target=self._write, name=f"publish {address}", daemon=True)
         self._thread.start()
 
-    def send(self, payload: bytes) -> None:
+    def send(self, payload: bytes, keep: bool = False) -> None:
         """Queue one message."""
-        try:
-            self._queue.put_nowait(payload)
-        except queue.Full:
-            self.dropped += 1
+        while True:
+            try:
+                self._queue.put_nowait(payload)
+                return
+            except queue.Full:
+                self._discard()
 
     def close(self, drain_s: float = 0.5) -> None:
-        """Write what is queued, for at most `drain_s`."""
+        """Write what is queued, for at most `drain_s`; what is left then is counted as dropped."""
+        deadline = time.monotonic() + drain_s
+        while self._thread.is_alive() and not self._queue.empty() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        while not self._queue.empty():
+            self._discard()
+        self._queue.put(None)
+        self._thread.join(max(0.05, deadline - time.monotonic()))
+
+    def _discard(self) -> None:
         try:
-            self._queue.put(None, timeout=drain_s)
-        except queue.Full:
-            return
-        self._thread.join(drain_s)
+            self.dropped += self._queue.get_nowait() is not None
+        except queue.Empty:
+            pass
 
     def _write(self) -> None:
+        torn = False
         while (payload := self._queue.get()) is not None:
-            if self.failure:
+            if self.reader_gone:
                 self.dropped += 1
                 continue
+            view = memoryview(b"\n" + payload if torn else payload)  # a torn line ends before the next begins
             try:
-                self._stream.write(payload)
-                if self._queue.empty():
-                    self._stream.flush()
+                while view:
+                    view, torn = view[self._stream.write(view) or 0 :], True
+                self._stream.flush()
                 self.sent += 1
+                self.failure, torn = "", False
+            except BrokenPipeError:
+                self.failure, self.reader_gone = "the reader closed it", True
+                self.dropped += 1
             except (OSError, ValueError) as exc:
-                self.failure = "the reader closed it" if isinstance(exc, BrokenPipeError) else str(exc)
+                self.failure = str(exc)
                 self.dropped += 1
 
 
@@ -81,28 +100,32 @@ class FilePublisher(_Writer):
 
     @staticmethod
     def check(uri: Uri) -> None:
-        """Check name and options.
+        """Check name, folder and options.
 
-        Raises: ConfigError.
+        Raises: ConfigError, or PublishError when the folder is not there.
         """
         uri.options(PublisherOptions)
         if not uri.rest:
             raise ConfigError("file:// names no file", "write file://detections.jsonl")
+        folder = Path(uri.rest).expanduser().parent
+        if not folder.is_dir():
+            raise PublishError(f"cannot write {uri.rest} (there is no folder {folder})", f"mkdir -p {folder}")
 
     def __init__(self, uri: Uri) -> None:
         self.check(uri)
         path = Path(uri.rest).expanduser()
         options = uri.options(PublisherOptions)
+        if path.is_fifo():
+            raise PublishError(f"{path} is a named pipe", f"write --publish stdout:// > {path}")
         try:
-            stream = path.open("ab")
-        except OSError as exc:
-            raise PublishError(
-                f"cannot write {path} ({exc.strerror})", "check that the folder exists and is writable"
-            ) from exc
+            stream = path.open("ab", buffering=0)
+        except (OSError, ValueError) as exc:
+            raise PublishError(f"cannot write {path} ({exc})", "check that the folder exists and is writable") from exc
         super().__init__(stream, str(path), options)
 
     def close(self, drain_s: float = 0.5) -> None:
         """Write what is queued and close the file."""
         super().close(drain_s)
         if not self._thread.is_alive():
-            self._stream.close()
+            with contextlib.suppress(OSError):  # a full disk was told when it was met
+                self._stream.close()

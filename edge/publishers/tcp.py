@@ -8,6 +8,7 @@ import time
 
 from edge.errors import PublishError
 from edge.publishers.base import PublisherOptions
+from edge.publishers.outbox import Outbox
 from edge.uri import Uri
 
 __all__ = ["TcpPublisher"]
@@ -16,18 +17,19 @@ _SEND_BUFFER_BYTES = 16384  # small, so that little stale data waits in the kern
 
 
 class _Client:
-    """One reader: the bytes being sent, and the one message waiting behind them."""
+    """One reader: the bytes being sent, and what waits behind them."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.sending = memoryview(b"")
-        self.waiting: bytes | None = None
+        self.outbox = Outbox()
 
 
 class TcpPublisher:
     """`tcp://host:port`: listens there; each client has a latest-value slot, so no reader delays another.
 
-    A message that is replaced in a slot before its turn is counted in `dropped`. Port 0 takes a free port.
+    A result that is replaced in a slot before its turn is counted in `dropped`; changes of state are not replaced,
+    and the last one greets whoever connects. Port 0 takes a free port.
     """
 
     @staticmethod
@@ -43,12 +45,14 @@ class TcpPublisher:
         self.check(uri)
         host, port = uri.host_port()
         self.format = uri.options(PublisherOptions).format
-        self.sent = self.dropped = 0
+        self.sent = self._dropped = 0
         self.failure = ""
+        self.reader_gone = False
         self._server = _listen(uri, host, port)
         real_host, real_port = self._server.getsockname()[:2]
         self.address = f"tcp://[{real_host}]:{real_port}" if ":" in real_host else f"tcp://{real_host}:{real_port}"
-        self._latest: bytes | None = None
+        self._inbox = Outbox()
+        self._state = b""
         self._lock = threading.Lock()
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
@@ -58,7 +62,7 @@ class TcpPublisher:
         self._selector.register(self._server, selectors.EVENT_READ)
         self._selector.register(self._wake_out, selectors.EVENT_READ)
         self._deadline: float | None = None
-        self._thread = threading.Thread(target=self._serve, name=f"publish {self.address}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"publish {self.address}", daemon=True)
         self._thread.start()
 
     @property
@@ -66,12 +70,17 @@ class TcpPublisher:
         """How many readers are connected now."""
         return len(self._clients)
 
-    def send(self, payload: bytes) -> None:
+    @property
+    def dropped(self) -> int:
+        """How many results were replaced before a reader took them."""
+        return self._dropped + sum(client.outbox.dropped for client in list(self._clients.values()))
+
+    def send(self, payload: bytes, keep: bool = False) -> None:
         """Put one message in the slot and wake the server thread."""
         with self._lock:
-            if self._latest is not None:
-                self.dropped += len(self._clients)
-            self._latest = payload
+            before = self._inbox.dropped
+            self._inbox.put(payload, keep)
+            self._dropped += (self._inbox.dropped - before) * len(self._clients)
         self._wake()
 
     def close(self, drain_s: float = 0.5) -> None:
@@ -87,11 +96,21 @@ class TcpPublisher:
         except OSError:
             pass  # full: the thread is awake already; closed: nobody to wake
 
+    def _run(self) -> None:
+        try:
+            self._serve()
+        except Exception as exc:  # a defect: the loop goes on, and the run says that nobody is served
+            self.failure = f"stopped serving ({exc!r}): report this as a defect"
+        finally:
+            for sock in (*self._clients, self._server, self._wake_in, self._wake_out):
+                sock.close()
+            self._selector.close()
+
     def _serve(self) -> None:
         while True:
             if self._deadline is not None:
-                idle = not any(client.sending or client.waiting for client in self._clients.values())
-                if (idle and self._latest is None) or time.monotonic() > self._deadline:
+                idle = not any(client.sending or client.outbox for client in self._clients.values())
+                if (idle and not self._inbox) or time.monotonic() > self._deadline:
                     break
             for key, _ in self._selector.select(0.05 if self._deadline is not None else None):
                 if key.fileobj is self._server:
@@ -99,37 +118,37 @@ class TcpPublisher:
                 elif key.fileobj is self._wake_out:
                     self._wake_out.recv(4096)
                     self._offer()
-                else:
-                    self._serve_client(self._clients[key.fileobj])  # type: ignore[index]
-        for client in list(self._clients.values()):
-            self._hang_up(client)
-        for sock in (self._server, self._wake_in, self._wake_out):
-            sock.close()
-        self._selector.close()
+                elif client := self._clients.get(key.fileobj):  # type: ignore[call-overload]
+                    self._serve_client(client)  # else it was hung up earlier in this round
 
     def _accept(self) -> None:
         try:
             sock, _ = self._server.accept()
-        except OSError:
-            return  # the client gave up, or descriptors ran out: the next one may do
+        except OSError as exc:
+            if exc.errno in (errno.EMFILE, errno.ENFILE):
+                time.sleep(0.05)  # no descriptors are left: the caller stays in the queue and would wake us at once
+            return
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-        self._clients[sock] = _Client(sock)
+        client = self._clients[sock] = _Client(sock)
         self._selector.register(sock, selectors.EVENT_READ)
+        if self._state:
+            client.outbox.put(self._state, keep=True)
+            self._flush(client)
 
     def _offer(self) -> None:
-        with self._lock:
-            payload, self._latest = self._latest, None
-        if payload is None:
-            return
-        for client in list(self._clients.values()):
-            if client.sending:
-                self.dropped += client.waiting is not None
-                client.waiting = payload
-            else:
-                client.sending = memoryview(payload)
-                self._flush(client)
+        while True:
+            with self._lock:
+                item = self._inbox.take()
+            if item is None:
+                return
+            payload, keep = item
+            self._state = payload if keep else self._state
+            for client in list(self._clients.values()):
+                client.outbox.put(payload, keep)
+                if not client.sending:
+                    self._flush(client)
 
     def _serve_client(self, client: _Client) -> None:
         try:
@@ -145,12 +164,11 @@ class TcpPublisher:
 
     def _flush(self, client: _Client) -> None:
         try:
-            while client.sending:
-                client.sending = client.sending[client.sock.send(client.sending) :]
+            while client.sending or client.outbox:
                 if not client.sending:
-                    self.sent += 1
-                    client.sending = memoryview(client.waiting or b"")
-                    client.waiting = None
+                    client.sending = memoryview((client.outbox.take() or (b"", False))[0])
+                client.sending = client.sending[client.sock.send(client.sending) :]
+                self.sent += not client.sending
         except BlockingIOError:
             pass
         except OSError:
@@ -162,6 +180,7 @@ class TcpPublisher:
 
     def _hang_up(self, client: _Client) -> None:
         self._selector.unregister(client.sock)
+        self._dropped += client.outbox.dropped
         del self._clients[client.sock]
         client.sock.close()
 
@@ -173,14 +192,17 @@ def _listen(uri: Uri, host: str, port: int) -> socket.socket:
     try:
         server.bind((host, port))
         server.listen(128)
+    except UnicodeError as exc:
+        server.close()
+        raise PublishError(f"host '{host}' is not known ({exc})", "give an IP address") from exc
     except OSError as exc:
         server.close()
         if isinstance(exc, socket.gaierror):
             raise PublishError(f"host '{host}' is not known ({exc.strerror})", "give an IP address") from exc
         if exc.errno == errno.EADDRINUSE:
             raise PublishError(
-                f"port {port} is in use", f"stop the other program, or choose another port in {uri.text}"
+                f"port {port} is in use", f"stop the other program, or choose another port in {uri.safe_text}"
             ) from exc
-        raise PublishError(f"cannot listen on {uri.text} ({exc.strerror})", "check host and port") from exc
+        raise PublishError(f"cannot listen on {uri.safe_text} ({exc.strerror})", "check host and port") from exc
     server.setblocking(False)
     return server

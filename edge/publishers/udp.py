@@ -23,7 +23,7 @@ class UdpPublisher:
         """
         host, port = uri.host_port()
         if not host or port == 0:
-            raise ConfigError(f"{uri.text} names nobody to send to", "write udp://HOST:PORT of the receiver")
+            raise ConfigError(f"{uri.safe_text} names nobody to send to", "write udp://HOST:PORT of the receiver")
         uri.options(PublisherOptions)
 
     def __init__(self, uri: Uri) -> None:
@@ -32,16 +32,17 @@ class UdpPublisher:
         self.format = uri.options(PublisherOptions).format
         self.sent = self.dropped = 0
         self.failure = ""
+        self.reader_gone = False
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-        except socket.gaierror as exc:
-            raise PublishError(f"host '{host}' is not known ({exc.strerror})", "give an IP address") from exc
+        except (socket.gaierror, UnicodeError) as exc:
+            raise PublishError(f"host '{host}' is not known ({exc})", "give an IP address") from exc
         self.address = f"udp://{host}:{port}"
         self._to = found[4]
         self._socket = socket.socket(found[0], socket.SOCK_DGRAM)
         self._socket.setblocking(False)
 
-    def send(self, payload: bytes) -> None:
+    def send(self, payload: bytes, keep: bool = False) -> None:
         """Send one datagram, or count it as dropped."""
         try:
             self._socket.sendto(payload, self._to)

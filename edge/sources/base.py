@@ -15,11 +15,11 @@ from edge.sources.capture import (
     BadFrameError,
     Capture,
     Grabbed,
-    mask_secrets,
 )
 from edge.sources.link import Link
 from edge.sources.slot import LatestFrame
 from edge.sources.state import SourceEvent, SourceState, SourceStats
+from edge.uri import mask_secrets
 
 __all__ = ["FrameSource", "SourceEvent", "SourceState", "SourceStats", "open_source"]
 

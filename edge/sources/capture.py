@@ -1,6 +1,5 @@
-"""The contract every kind of source keeps, and what they share: options, time stamps, hidden passwords."""
+"""The contract every kind of source keeps, and what they share: options and time stamps."""
 
-import re
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
@@ -18,7 +17,6 @@ __all__ = [
     "Grabbed",
     "Seconds",
     "SourceOptions",
-    "mask_secrets",
 ]
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -98,9 +96,3 @@ class Capture(Protocol):
 
     def interrupt(self) -> None:
         """Make a blocked `open` or `grab` return soon if that is possible; any thread; must not block."""
-
-
-def mask_secrets(text: str) -> str:
-    """Return the text with passwords in URLs and in `...pw=` or `password=` properties replaced by ***."""
-    text = re.sub(r"(://[^:/@\s]*):[^@/\s]*@", r"\1:***@", text)
-    return re.sub(r"(\b[\w-]*(?:pw|passw(?:or)?d)=)[^\s&]+", r"\1***", text, flags=re.IGNORECASE)

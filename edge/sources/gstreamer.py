@@ -21,9 +21,9 @@ import numpy as np
 
 from edge.clock import monotonic_ns
 from edge.errors import ConfigError, EndOfStreamError, SourceError, SourceOpenError
-from edge.sources.capture import BadFrameError, Grabbed, SourceOptions, mask_secrets
+from edge.sources.capture import BadFrameError, Grabbed, SourceOptions
 from edge.sources.stamps import PtsClock
-from edge.uri import Uri
+from edge.uri import Uri, mask_secrets
 
 __all__ = ["CsiOptions", "CsiSource", "GstOptions", "GstSource", "csi_pipeline"]
 

@@ -12,12 +12,12 @@ import numpy as np
 from edge.clock import monotonic_ns
 from edge.errors import ConfigError, SourceError, SourceOpenError
 from edge.frame import TimestampQuality
-from edge.sources.capture import LOST_AFTER_TIMEOUTS, Grabbed, SourceOptions, mask_secrets
+from edge.sources.capture import LOST_AFTER_TIMEOUTS, Grabbed, SourceOptions
 from edge.sources.sockets import connected_sockets, hang_up, try_connect
 from edge.sources.stamps import PtsClock
 from edge.sources.video import open_video, read_image
 from edge.structs import did_you_mean
-from edge.uri import Uri
+from edge.uri import Uri, mask_secrets
 
 __all__ = ["RtspOptions", "RtspSource"]
 
@@ -50,7 +50,7 @@ class RtspSource:
             address = urlsplit(self._url)
             self._host, self._port = address.hostname or "", address.port or 554
         except ValueError as exc:
-            raise ConfigError(f"{self._name} is no address ({exc})", "write rtsp://HOST:554/PATH") from exc
+            raise ConfigError(f"{self._name} is no address", "write rtsp://HOST:554/PATH, with %2F for / in a password") from exc
         if not self._host:
             raise ConfigError(f"{self._name} names no host", "write rtsp://HOST:554/PATH")
         self._video: cv2.VideoCapture | None = None

@@ -4,6 +4,7 @@ Times are Unix ns. `age_ms` is capture to encode, measured on the monotonic cloc
 wall clock is not. Boxes are [x1, y1, x2, y2] in source px, x right, y down.
 """
 
+import time
 from typing import Literal
 
 import msgspec
@@ -31,7 +32,8 @@ class DetectionRecord(msgspec.Struct, omit_defaults=True):
 class Message(msgspec.Struct, omit_defaults=True):
     """One line. `kind` says which of the lists is meaningful; a status has neither.
 
-    frame is [width, height] in px. timestamp says how far t_capture_ns can be trusted (see FrameInfo).
+    frame is [width, height] in px. timestamp says how far t_capture_ns can be trusted (see FrameInfo). ref names the
+    file a frame came from. Of a status, t_capture_ns is when it happened.
     """
 
     kind: Literal["detections", "classification", "status"]
@@ -42,11 +44,16 @@ class Message(msgspec.Struct, omit_defaults=True):
     age_ms: float | None = None
     timestamp: str | None = None
     frame: tuple[int, int] | None = None
+    ref: str | None = None
     model: str | None = None
     detections: list[DetectionRecord] | None = None
     classes: list[DetectionRecord] | None = None
     state: str | None = None
     reason: str | None = None
+
+    def age_now_ms(self) -> float:
+        """Return how old the frame is at this moment; right where both machines' clocks agree."""
+        return (time.time_ns() - (self.t_capture_ns or self.t_publish_ns)) / 1e6
 
 
 _ENCODER = msgspec.json.Encoder()
@@ -66,6 +73,7 @@ def message_of(info: FrameInfo, result: Detections | Classification, labels: lis
         timestamp=info.timestamp_quality,
         frame=(info.width_px, info.height_px),
         model=model,
+        ref=info.frame_ref or None,
     )
     if isinstance(result, Detections):
         message.detections = _records(result, labels)
@@ -79,15 +87,18 @@ def message_of(info: FrameInfo, result: Detections | Classification, labels: lis
     return message
 
 
-def status_of(source_id: str, seq: int, state: str, reason: str) -> Message:
-    """Return the message that says what the source is doing, stamped now."""
+def status_of(source_id: str, seq: int, state: str, reason: str, t_event_ns: int) -> Message:
+    """Return the message that says what the source is doing since t_event_ns (CLOCK_MONOTONIC), stamped now."""
+    now = monotonic_ns()
     return Message(
         kind="status",
         source=source_id,
         seq=seq,
-        t_publish_ns=unix_ns_from_monotonic_ns(monotonic_ns()),
+        t_publish_ns=unix_ns_from_monotonic_ns(now),
+        t_capture_ns=unix_ns_from_monotonic_ns(t_event_ns),
+        age_ms=round((now - t_event_ns) / 1e6, 3),
         state=state,
-        reason=reason,
+        reason=reason or None,
     )
 
 
@@ -102,7 +113,11 @@ def decode(line: bytes) -> Message:
     Raises: WireError when it is not one.
     """
     try:
-        return _DECODER.decode(line)
+        message = _DECODER.decode(line)
+        told = {"detections": message.detections, "classification": message.classes, "status": message.state}
+        if told[message.kind] is None or message.age_ms is None:
+            raise msgspec.ValidationError(f"a {message.kind} message without its content")
+        return message
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise WireError(f"not a Harrier message ({exc})", "check that the sender is harrier run") from exc
 

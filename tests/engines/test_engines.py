@@ -121,8 +121,8 @@ def test_unknown_size_and_provider_are_explained(tmp_path):
         ("text.tflite", b"just some text, no model at all", "is not a TensorFlow Lite model"),
         ("empty.tflite", b"", "is not a TensorFlow Lite model"),
         ("text.onnx", b"just some text, no model at all", "is not an ONNX model"),
-        ("model.txt", b"", "there is no engine 'txt'"),
-        ("model", b"", "no suffix"),
+        ("model.txt", b"", "no model file an engine knows"),
+        ("model", b"", "no model file an engine knows"),
     ],
 )
 def test_files_that_are_no_model_are_explained(tmp_path, name, content, says):

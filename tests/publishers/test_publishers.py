@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -143,7 +144,7 @@ def test_file_keeps_every_message_and_appends(tmp_path):
 
 
 def test_file_that_cannot_be_written_is_explained(tmp_path):
-    with pytest.raises(PublishError, match="cannot write .*folder exists"):
+    with pytest.raises(PublishError, match="cannot write .*there is no folder .*mkdir"):
         FilePublisher(parse_uri(f"file://{tmp_path}/nowhere/out.jsonl"))
 
 
@@ -206,3 +207,84 @@ def test_sending_costs_the_loop_little_with_a_stalled_reader():
     assert (monotonic_ns() - before) / 1e9 < 1.0
     publisher.close(drain_s=0.1)
     stalled.close()
+
+
+def test_tcp_goes_on_when_clients_reset_while_they_are_served():
+    publisher = TcpPublisher(parse_uri("tcp://127.0.0.1:0"))
+    address = parse_uri(publisher.address).host_port()
+    stayer = socket.create_connection(address, timeout=DEADLINE_S)
+    for _ in range(50):
+        rude = [socket.create_connection(address, timeout=DEADLINE_S) for _ in range(4)]
+        for sock in rude:  # close() sends a reset
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        publisher.send(b"x" * 5000 + b"\n")
+        for sock in rude:
+            sock.close()
+        publisher.send(b"y\n")
+    publisher.send(b"last\n", keep=True)
+    with stayer.makefile("rb") as lines:
+        assert b"last\n" in lines
+    assert publisher.failure == ""
+    publisher.close()
+
+
+def test_tcp_tells_whoever_connects_the_state():
+    publisher = TcpPublisher(parse_uri("tcp://127.0.0.1:0"))
+    publisher.send(b"connecting\n", keep=True)
+    publisher.send(b"lost\n", keep=True)
+    with socket.create_connection(parse_uri(publisher.address).host_port(), timeout=DEADLINE_S) as late:
+        assert late.makefile("rb").readline() == b"lost\n"
+    publisher.close()
+
+
+def test_tcp_loses_no_status_when_messages_come_at_once():
+    publisher = TcpPublisher(parse_uri("tcp://127.0.0.1:0"))
+    reader = connect(publisher)
+    for i in range(20):
+        publisher.send(b"result %d\n" % i)
+        publisher.send(b"status %d\n" % i, keep=True)
+    publisher.close()
+    with reader, reader.makefile("rb") as lines:
+        statuses = [line for line in lines if line.startswith(b"status")]
+    assert statuses == [b"status %d\n" % i for i in range(20)]
+
+
+def test_a_full_disk_that_has_room_again_is_written_again(tmp_path):
+    class Disk:
+        """Takes half a line, then is full, then has room again."""
+
+        def __init__(self) -> None:
+            self.written = b""
+            self.full = False
+
+        def write(self, data: memoryview) -> int:
+            if self.full:
+                raise OSError(28, "No space left on device")
+            if data.tobytes().startswith(b"second"):
+                self.full = True
+                self.written += data[:3].tobytes()
+                return 3
+            self.written += data.tobytes()
+            return len(data)
+
+        def flush(self) -> None: ...
+        def close(self) -> None: ...
+
+    publisher = FilePublisher(parse_uri(f"file://{tmp_path}/x.jsonl"))
+    publisher._stream.close()
+    disk = publisher._stream = Disk()
+    for line in (b"first\n", b"second\n"):
+        publisher.send(line)
+    wait_for(lambda: publisher.failure, "the failure")
+    disk.full = False
+    publisher.send(b"third\n")
+    wait_for(lambda: not publisher.failure, "the recovery")
+    publisher.close()
+    assert disk.written == b"first\nsec\nthird\n"
+    assert (publisher.sent, publisher.dropped) == (2, 1)
+
+
+def test_a_named_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(PublishError, match="named pipe"):
+        FilePublisher(parse_uri(f"file://{tmp_path}/pipe"))

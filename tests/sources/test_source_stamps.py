@@ -4,8 +4,8 @@ import pytest
 
 from edge.errors import SourceOpenError
 from edge.sources.address import source_uri
-from edge.sources.capture import mask_secrets
 from edge.sources.stamps import Pacer, PtsClock
+from edge.uri import mask_secrets
 
 MS = 1_000_000
 

@@ -62,9 +62,10 @@ def test_classifications_and_status_have_their_own_kind():
     line = json.loads(encode(message_of(info(), result, ["cat", "dog"], "m")))
     assert line["kind"] == "classification"
     assert [(c["label"], c["score"]) for c in line["classes"]] == [("dog", 0.75), ("cat", 0.25)]
-    status = json.loads(encode(status_of("cam", 3, "lost", "unplugged")))
+    status = json.loads(encode(status_of("cam", 3, "lost", "unplugged", monotonic_ns() - 5_000_000)))
     assert (status["kind"], status["state"], status["reason"]) == ("status", "lost", "unplugged")
     assert "detections" not in status
+    assert status["age_ms"] >= 5
 
 
 def test_what_is_encoded_decodes_to_the_same():
@@ -94,7 +95,16 @@ def test_other_bytes_are_refused_or_are_a_message(line):
 
 
 @pytest.mark.parametrize(
-    "line", [b"", b"{}", b"null", b'{"kind":"detections"}', b"\xff\xfe", b'{"kind":"x","source":"a"}']
+    "line",
+    [
+        b"",
+        b"{}",
+        b"null",
+        b'{"kind":"detections"}',
+        b'{"kind":"detections","source":"a","seq":1,"t_publish_ns":1}',
+        b"\xff\xfe",
+        b'{"kind":"x","source":"a"}',
+    ],
 )
 def test_incomplete_messages_are_refused(line):
     with pytest.raises(WireError):
