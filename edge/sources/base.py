@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from edge.clock import monotonic_ns
 from edge.errors import EndOfStreamError, SourceError, SourceOpenError, SourceTimeoutError
@@ -271,10 +272,10 @@ class FrameSource:
                 self._note(self._state, error.cause)
 
 
-def open_source(text: str) -> FrameSource:
+def open_source(text: str | Path) -> FrameSource:
     """Return the source for a URI or anything else `source_uri` understands; not yet started.
 
     Raises: ConfigError for an unknown scheme or option, SourceOpenError for a file or tool that is not there.
     """
-    uri = source_uri(text)
+    uri = source_uri(str(text))
     return FrameSource(partial(resolve("sources", uri.scheme), uri), mask_secrets(uri.safe_text))
