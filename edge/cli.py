@@ -8,14 +8,19 @@ import sys
 from pathlib import Path
 
 from edge import __version__
+from edge.bench import command as bench_command
 from edge.errors import EdgeError
+from edge.evaluation import command as evaluation_command
 from edge.progress import LogHandler
 
 __all__ = ["main"]
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one subcommand and return its exit code: 0 ok, 2 configuration, 3 model, 4 device, 5 accuracy gate."""
+    """Run one subcommand and return its exit code.
+
+    0 ok, 2 configuration, 3 model, 4 device, 5 accuracy gate, 6 budget exceeded.
+    """
     arguments = _parser().parse_args(argv)
     level = logging.WARNING if arguments.quiet else logging.INFO
     logging.basicConfig(handlers=[LogHandler()], format="harrier: %(message)s", level=level, force=True)
@@ -23,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     try:
-        arguments.command(arguments)
+        return arguments.command(arguments) or 0
     except EdgeError as exc:
         print(f"harrier: {exc}", file=sys.stderr)
         return exc.exit_code
@@ -32,7 +37,6 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # `harrier listen | head`: the reader has what it wanted
         sys.stderr.close()
         return 0
-    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_listen(commands)
     _add_inspect(commands)
     _add_models(commands)
+    _add_measurements(commands)
     return parser
 
 
@@ -99,6 +104,18 @@ def _add_models(commands: argparse._SubParsersAction) -> None:
     pull = actions.add_parser("pull", help="fetch and verify an entry")
     pull.add_argument("name", metavar="NAME")
     pull.set_defaults(command=_models_pull)
+
+
+def _add_measurements(commands: argparse._SubParsersAction) -> None:
+    bench = commands.add_parser("bench", help="measure latency, age, memory and power, with intervals")
+    bench_command.add_arguments(bench)
+    bench.set_defaults(command=bench_command.execute)
+    evaluate = commands.add_parser("eval", help="measure accuracy on a data set, with intervals")
+    evaluation_command.add_eval_arguments(evaluate)
+    evaluate.set_defaults(command=evaluation_command.execute_eval)
+    explain = commands.add_parser("explain", help="find which stage makes two targets differ")
+    evaluation_command.add_explain_arguments(explain)
+    explain.set_defaults(command=evaluation_command.execute_explain)
 
 
 def _run(arguments: argparse.Namespace) -> None:

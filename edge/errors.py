@@ -16,7 +16,8 @@ EdgeError
       +-- PublishError         a publisher could not be opened or written
       +-- WireError            bytes that arrived are not a message
 
-Exit codes: 0 ok, 1 a defect in Harrier, 2 configuration, 3 model, 4 device, 5 accuracy gate.
+Exit codes: 0 ok, 1 a defect in Harrier, 2 configuration, 3 model, 4 device, 5 accuracy gate
+(`edge.evaluation.gates.AccuracyError`), 6 a budget of `harrier bench` exceeded.
 Foreign exceptions are translated into these at the border where they arise, with `from exc`.
 """
 

@@ -14,7 +14,7 @@ FLOORS = {
     4: "run stats progress draw inspection client testing bench evaluation doctor web cli __main__",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
-LAZY_MODULES = {"edge.cli"}  # each subcommand imports what it needs, so that --help is quick
+LAZY_MODULES = {"edge.cli", "edge.evaluation.command"}  # each subcommand imports what it needs, so that --help is quick
 
 
 def part_of(module: str) -> str:

@@ -1,0 +1,116 @@
+"""Limits per board as a table, and whether a run kept them."""
+
+import fnmatch
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from edge.bench.results import BudgetLine, Report
+from edge.errors import ConfigError
+from edge.structs import as_struct, read_toml
+
+__all__ = ["EXIT_CODE", "Budgets", "Limits", "check_budget", "limits_for", "read_budgets"]
+
+EXIT_CODE = 6
+
+Limit = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """One board's limits; *_min is the least, every other the most that is allowed. Absent means no limit."""
+
+    step_p50_ms: Limit | None = None
+    step_p99_ms: Limit | None = None
+    infer_p50_ms: Limit | None = None
+    infer_p99_ms: Limit | None = None
+    capture_to_publish_p50_ms: Limit | None = None
+    capture_to_publish_p99_ms: Limit | None = None
+    capture_to_publish_max_ms: Limit | None = None
+    age_of_information_p99_ms: Limit | None = None
+    throughput_fps_min: Limit | None = None
+    dropped_percent_max: Limit | None = None
+    startup_s_max: Limit | None = None
+    rss_mb_max: Limit | None = None
+    rss_slope_mb_per_hour_max: Limit | None = None
+    cpu_cores_max: Limit | None = None
+    temperature_c_max: Limit | None = None
+    power_w_max: Limit | None = None
+    energy_mj_per_frame_max: Limit | None = None
+
+
+class Budgets(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """The file: [boards."NAME"] tables; a name may have * and is looked for in board and CPU names."""
+
+    boards: dict[str, Limits]
+
+
+def read_budgets(path: Path) -> Budgets:
+    """Return the limits in a TOML file.
+
+    Raises: ConfigError naming the file and the key.
+    """
+    return as_struct(read_toml(path), Budgets, str(path))
+
+
+def limits_for(budgets: Budgets, board: str | None, cpu: str | None) -> tuple[str, Limits]:
+    """Return the first table whose name is this board's or CPU's, and its name; "*" is any board, and comes last.
+
+    Raises: ConfigError when no table is for this board.
+    """
+    names = [name for name in (board, cpu) if name]
+    for pattern in sorted(budgets.boards, key=lambda text: text == "*"):
+        if pattern == "*" or any(fnmatch.fnmatch(name.lower(), f"*{pattern.lower()}*") for name in names):
+            return pattern, budgets.boards[pattern]
+    seen = " / ".join(names) or "a board without a name"
+    raise ConfigError(f"no budget is for {seen}", 'add [boards."NAME"] with a part of that name, or [boards."*"]')
+
+
+def check_budget(report: Report, limits: Limits) -> list[BudgetLine]:
+    """Return a line for every limit; of several set-ups the worst counts, and what was not measured is not kept."""
+    lines = []
+    for name in Limits.__struct_fields__:
+        limit = getattr(limits, name)
+        if limit is None:
+            continue
+        measured = _measured(report, name)
+        least = name.endswith("_min")
+        kept = measured is not None and (measured >= limit if least else measured <= limit)
+        lines.append(BudgetLine(limit_name=name, limit=limit, measured=measured, kept=kept))
+    return lines
+
+
+def _measured(report: Report, name: str) -> float | None:
+    resources, power, startup = report.resources, report.power, report.startup
+    if name == "throughput_fps_min":
+        return min(setup.throughput_fps.value for setup in report.setups)
+    if name == "dropped_percent_max":
+        return max(
+            100 * (s.drops.replaced_by_newer + s.drops.corrupt) / max(1, s.drops.captured) for s in report.setups
+        )
+    if name == "temperature_c_max":
+        return max((t for t in report.series.temperature_c if t is not None), default=None)
+    if name == "rss_slope_mb_per_hour_max":
+        slope = report.soak.rss_slope_mb_per_hour if report.soak else resources.rss_slope_mb_per_hour
+        return slope.value if slope else None
+    single = {
+        "startup_s_max": startup.median_s if startup else None,
+        "rss_mb_max": resources.rss_peak_mb,
+        "cpu_cores_max": resources.cpu_cores,
+        "power_w_max": power.mean_w if power else None,
+        "energy_mj_per_frame_max": power.energy_mj_per_frame if power else None,
+    }
+    return single[name] if name in single else _latency(report, name)
+
+
+def _latency(report: Report, name: str) -> float | None:
+    quantity, point = name.removesuffix("_ms").rsplit("_", 1)
+    worst = None
+    for setup in report.setups:
+        values = setup.stages.get(quantity) or getattr(setup, quantity, None)
+        if values is None:
+            return None
+        found = getattr(values, point)
+        value = found if isinstance(found, float) else found.value
+        worst = value if worst is None else max(worst, value)
+    return worst

@@ -1,0 +1,80 @@
+"""The options of `harrier bench`. Importing it loads nothing: the work is in edge.bench.session."""
+
+import argparse
+import re
+from importlib import import_module
+from pathlib import Path
+
+__all__ = ["add_arguments", "duration_s", "execute"]
+
+_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `harrier bench` to its parser."""
+    what = parser.add_argument_group("what is measured")
+    what.add_argument("config", nargs="?", metavar="CONFIG.toml", help="configuration of harrier run")
+    what.add_argument("--model", metavar="BUNDLE_OR_FILE", help="bundle, model file or catalogue name")
+    what.add_argument("--labels", metavar="FILE", help="class names, one a line, for a bare model file")
+    what.add_argument("--target", metavar="NAME", help="which of a bundle's targets")
+    what.add_argument("--source", metavar="URI", help="default: synthetic://?size=1280x720&fps=30")
+    what.add_argument("--publish", metavar="URI", action="append", help="default: tcp://127.0.0.1:0 with a subscriber")
+    what.add_argument(
+        "--compare", nargs=2, metavar=("A", "B"), help="two configurations or models, measured in turns in one run"
+    )
+    how = parser.add_argument_group("how")
+    how.add_argument("--frames", metavar="N", type=_positive, help="frames per repeat (default 100, --compare 50)")
+    how.add_argument("--seconds", metavar="S", type=_seconds, help="seconds per repeat, instead of --frames")
+    how.add_argument("--warm-up", metavar="N", type=_count, default=30, help="frames before anything is measured")
+    how.add_argument("--repeats", metavar="N", type=_positive, help="blocks (default 5, with --compare 12 pairs)")
+    how.add_argument("--soak", metavar="DURATION", type=duration_s, help="a long run: 8h, 30m, 10s")
+    how.add_argument("--photon", metavar="LIGHT", help="terminal, or a LED's file under /sys/class/leds/")
+    how.add_argument("--startup", action="store_true", help="time process start to first message too")
+    how.add_argument("--budget", metavar="BOARD.toml", type=Path, help="limits per board; exit code 6 when exceeded")
+    how.add_argument("--strict", action="store_true", help="refuse a run on a busy or throttled machine (exit code 4)")
+    out = parser.add_argument_group("what is written")
+    out.add_argument("--json", metavar="FILE", type=Path, help="everything, in the documented schema")
+    out.add_argument("--html", metavar="FILE", type=Path, help="one self-contained page with plots")
+    out.add_argument("--plot", metavar="FOLDER", type=Path, help="the plots as PNG files (extra: report)")
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """Run the benchmark, print the table, write what was asked for, and return the exit code.
+
+    0 ok, 4 a run that does not count with --strict, 6 a budget that was not kept.
+    Raises: EdgeError from whichever part cannot open.
+    """
+    return import_module("edge.bench.session").execute(arguments)
+
+
+def duration_s(text: str) -> float:
+    """Return the seconds of a duration such as 8h, 30m, 10s or 1h30m.
+
+    Raises: ArgumentTypeError for anything else, as argparse wants it.
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text.strip().lower())
+    total = sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+    if "".join(number + unit for number, unit in parts) != text.strip().lower() or total <= 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a duration such as 8h, 30m or 10s")
+    return total
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is negative")
+    return value

@@ -1,0 +1,189 @@
+"""Drives the robot's own pipeline in blocks of steps and keeps every step's times."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edge.clock import monotonic_ns
+from edge.config import RunConfig
+from edge.errors import ConfigError, EndOfStreamError, SourceError, SourceTimeoutError
+from edge.model import open_model
+from edge.pipeline import Pipeline
+from edge.publishers.base import Publisher
+from edge.registry import resolve
+from edge.run import open_pipeline
+from edge.sources.state import SourceStats
+from edge.timings import StageTimings
+from edge.uri import parse_uri
+
+__all__ = ["Block", "Recording", "measure_block", "open_second", "warm_up"]
+
+_CHUNK = 4096
+_SETTLE_STEPS = 2  # the first frame after a pause is as old as the pause
+
+
+@dataclass(slots=True)
+class Block:
+    """One uninterrupted measurement of N steps: stages_ns (N, S), wall_ns (N,), age_ns (N,), t_ns (N,), int64.
+
+    t_ns is when each step ended; the counts are those of this block alone.
+    """
+
+    stages_ns: np.ndarray
+    wall_ns: np.ndarray
+    age_ns: np.ndarray
+    t_ns: np.ndarray
+    t_start_ns: int
+    t_end_ns: int
+    captured: int = 0
+    replaced: int = 0
+    corrupt: int = 0
+    reconnects: int = 0
+    timeouts: int = 0
+    timeout_ns: int = 0
+    publisher_dropped: int = 0
+    events: list[str] = field(default_factory=list)
+
+    @property
+    def steps(self) -> int:
+        """How many steps were measured."""
+        return len(self.wall_ns)
+
+    @property
+    def elapsed_s(self) -> float:
+        """The block's wall clock in s, measured apart from the steps; reads that ended without a frame included."""
+        return (self.t_end_ns - self.t_start_ns) / 1e9
+
+    @property
+    def stepping_s(self) -> float:
+        """The part of elapsed_s in which steps were made: without the reads that ended without a frame."""
+        return self.elapsed_s - self.timeout_ns / 1e9
+
+
+@dataclass(slots=True)
+class Recording:
+    """All blocks of one set-up."""
+
+    name: str
+    pipeline: Pipeline
+    threads: int | None = None
+    blocks: list[Block] = field(default_factory=list)
+
+    def joined(self, what: str) -> np.ndarray:
+        """Return stages_ns (N, S), wall_ns, age_ns or t_ns (N,) int64 of all blocks, in the order of time."""
+        return np.concatenate([getattr(block, what) for block in self.blocks])
+
+
+def warm_up(pipeline: Pipeline, steps: int) -> None:
+    """Take `steps` steps that nobody measures.
+
+    Raises: ConfigError when the source ends before.
+    """
+    done = 0
+    while done < steps:
+        try:
+            pipeline.step()
+            done += 1
+        except SourceTimeoutError:
+            if pipeline.source.state in ("lost", "ended", "closed"):
+                raise
+        except EndOfStreamError as exc:
+            raise _too_short(exc) from exc
+
+
+def measure_block(
+    pipeline: Pipeline,
+    frames: int | None,
+    seconds: float | None,
+    after_step: Callable[[Pipeline], None] | None = None,
+) -> Block:
+    """Measure until `frames` steps are done, `seconds` are over or the source ends, whichever is first.
+
+    Raises: ConfigError when the source had no frame left, SourceTimeoutError when it was silent all the time.
+    """
+    warm_up(pipeline, _SETTLE_STEPS)
+    pipeline.source.poll_events()
+    before, dropped_before = pipeline.source.stats, sum(p.dropped for p in pipeline.publishers)
+    parts: list[tuple[np.ndarray, ...]] = []
+    ends = np.zeros(_CHUNK, np.int64)
+    steps = timeouts = timeout_ns = 0
+    laps = pipeline.timings = StageTimings(_CHUNK)
+    t_start_ns = monotonic_ns()
+    deadline_ns = t_start_ns + int(seconds * 1e9) if seconds else None
+    ended: SourceError | None = None
+    while (frames is None or steps < frames) and (deadline_ns is None or monotonic_ns() < deadline_ns):
+        t_step_ns = monotonic_ns()
+        try:
+            pipeline.step()
+        except SourceTimeoutError as exc:
+            timeouts, ended, timeout_ns = timeouts + 1, exc, timeout_ns + monotonic_ns() - t_step_ns
+            if pipeline.source.state in ("lost", "closed") or timeouts > 30:
+                break
+            continue
+        except EndOfStreamError as exc:
+            ended = exc
+            break
+        ends[laps.count - 1] = monotonic_ns()
+        steps += 1
+        if after_step:
+            after_step(pipeline)
+        if laps.count == _CHUNK:
+            parts.append((laps.stages_ns, laps.wall_ns, laps.age_ns, ends.copy()))
+            laps = pipeline.timings = StageTimings(_CHUNK)
+    t_end_ns = monotonic_ns()
+    if not steps:
+        raise _too_short(ended)
+    parts.append((laps.stages_ns, laps.wall_ns, laps.age_ns, ends[: laps.count].copy()))
+    stages, wall, age, t_ns = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    block = Block(stages, wall, age, t_ns, t_start_ns, t_end_ns)
+    block.timeouts, block.timeout_ns = timeouts, timeout_ns
+    _count(block, pipeline, before, dropped_before)
+    return block
+
+
+@contextmanager
+def open_second(config: RunConfig, first: Pipeline, first_config: RunConfig) -> Iterator[Pipeline]:
+    """Yield the second pipeline of a comparison; it shares the first one's source and publishers where both ask
+    for the same, since a camera or a port can be opened only once.
+
+    Raises: EdgeError from whichever part cannot open.
+    """
+    if config.source != first_config.source:
+        with open_pipeline(config) as pipeline:
+            yield pipeline
+        return
+    if not config.model:
+        raise ConfigError("no model is given", "add model = ... to the configuration")
+    with ExitStack() as stack:
+        model = open_model(config.model, config.engine, config.labels, config.thresholds.score)
+        stack.callback(model.close)
+        publishers: list[Publisher] = list(first.publishers)
+        if config.publish != first_config.publish:
+            publishers = []
+            for uri in map(parse_uri, config.publish):
+                publishers.append(resolve("publishers", uri.scheme)(uri))
+                stack.callback(publishers[-1].close)
+        yield Pipeline(first.source, model, publishers, config)
+
+
+def _count(block: Block, pipeline: Pipeline, before: SourceStats, dropped_before: int) -> None:
+    after = pipeline.source.stats
+    block.captured = after.captured - before.captured
+    block.replaced = after.dropped - before.dropped
+    block.corrupt = after.corrupt - before.corrupt
+    block.reconnects = after.reconnects - before.reconnects
+    block.publisher_dropped = sum(p.dropped for p in pipeline.publishers) - dropped_before
+    for event in pipeline.source.poll_events():
+        t_s = (event.t_ns - block.t_start_ns) / 1e9
+        block.events.append(f"{t_s:.1f} s: {event.state} {event.reason}".strip())
+
+
+def _too_short(exc: SourceError | None) -> SourceError | ConfigError:
+    if isinstance(exc, SourceTimeoutError):
+        return exc
+    cause = f" ({exc.cause})" if exc else ""
+    return ConfigError(
+        f"the source ended before anything was measured{cause}", "use a longer one, or ?loop=yes where it has that"
+    )

@@ -1,0 +1,92 @@
+"""The plots of the report as PNG files, for documents that take no HTML. Needs matplotlib: the extra `report`."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from edge.bench.results import Report
+from edge.bench.summaries import drawn_stages
+from edge.errors import ConfigError, MissingBackendError
+
+__all__ = ["write_plots"]
+
+_DPI = 150
+
+
+def write_plots(report: Report, folder: Path) -> list[Path]:
+    """Write waterfall.png, cdf.png and series.png into a folder and return their paths.
+
+    Raises: MissingBackendError without matplotlib, ConfigError when the folder cannot be written.
+    """
+    try:
+        figure_class = import_module("matplotlib.figure").Figure
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").partition(".")[0] != "matplotlib":
+            raise
+        raise MissingBackendError(
+            "--plot needs matplotlib, which is not installed", "pip install 'harrier-edge[report]'"
+        ) from exc
+    paths = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, draw, height_in in (("waterfall", _waterfall, 3.0), ("cdf", _cdf, 4.0), ("series", _series, 6.0)):
+            figure = figure_class(figsize=(9, height_in * (len(report.setups) if name == "waterfall" else 1)))
+            draw(figure, report)
+            figure.tight_layout()
+            paths.append(folder / f"{name}.png")
+            figure.savefig(paths[-1], dpi=_DPI)
+    except OSError as exc:
+        raise ConfigError(f"cannot write into {folder} ({exc.strerror})", "check the folder") from exc
+    return paths
+
+
+def _waterfall(figure: Any, report: Report) -> None:
+    all_axes = figure.subplots(len(report.setups), 1, squeeze=False)[:, 0]
+    for axes, setup in zip(all_axes, report.setups, strict=True):
+        start = 0.0
+        for i, (name, values) in enumerate(drawn_stages(setup).items()):
+            p50, p99 = values.p50.value, values.p99.value
+            axes.barh(name, p50, left=start, color=f"C{i}", height=0.6)
+            axes.plot([start + p50, start + p99], [i, i], color="0.3", linewidth=1, marker="|")
+            axes.annotate(f"{p50:.3f}", (start + max(p50, p99), i), xytext=(4, -3), textcoords="offset points")
+            start += p50
+        axes.invert_yaxis()
+        axes.margins(x=0.1)
+        waits = "" if "wait" in drawn_stages(setup) else "; waiting for frames not drawn"
+        axes.set_xlabel(f"ms: bar p50, whisker p99{waits}")
+        axes.set_title(f"{setup.name}: {setup.model}, {100 * setup.stages_over_wall:.2f} % of the wall clock")
+        axes.spines[["top", "right"]].set_visible(False)
+
+
+def _cdf(figure: Any, report: Report) -> None:
+    axes = figure.subplots()
+    ends = []
+    for setup in report.setups:
+        for name, values in (("capture to publish", setup.capture_to_publish), ("step", setup.step)):
+            axes.plot(values.cdf_ms, range(101), label=f"{setup.name}: {name}")
+            ends.append(values.cdf_ms[99])
+    axes.set(xlabel="ms", ylabel="% of frames", xlim=(0, 1.08 * max(ends)), title="Latency, cumulative distribution")
+    axes.grid(alpha=0.3)
+    axes.legend()
+
+
+def _series(figure: Any, report: Report) -> None:
+    s = report.series
+    rows: list[tuple[str, list[float], list]] = [
+        ("temperature, °C", s.t_s, s.temperature_c),
+        ("power, W", s.t_s, s.power_w),
+        ("clock, MHz", s.t_s, s.clock_mhz),
+        ("RSS, MB", s.t_s, s.rss_mb),
+    ]
+    rows = [row for row in rows if any(value is not None for value in row[2])]
+    all_axes = figure.subplots(1 + len(rows), 1, sharex=True, squeeze=False)[:, 0]
+    all_axes[0].plot(s.latency_t_s, s.latency_p50_ms, label="p50")
+    all_axes[0].plot(s.latency_t_s, s.latency_max_ms, label="max", linewidth=0.8)
+    all_axes[0].set_ylabel("capture to\npublish, ms")
+    all_axes[0].legend(loc="upper right")
+    for axes, (name, t_s, values) in zip(all_axes[1:], rows, strict=True):
+        axes.plot(t_s, [float("nan") if value is None else value for value in values])
+        axes.set_ylabel(name)
+    for axes in all_axes:
+        axes.grid(alpha=0.3)
+    all_axes[-1].set_xlabel("s")

@@ -1,0 +1,249 @@
+"""The report as one self-contained HTML page: no script, no font, no picture from anywhere else."""
+
+from html import escape
+
+from edge.bench.charts import Line, cdf_chart, histogram_chart, line_chart, waterfall_chart
+from edge.bench.report_text import NOT_AVAILABLE, machine_lines
+from edge.bench.results import Distribution, Estimate, Report, Setup
+from edge.bench.summaries import drawn_stages
+
+__all__ = ["page_of"]
+
+_STYLE = """
+:root{color-scheme:light dark;--bg:#fbfbfa;--card:#fff;--ink:#1d2329;--soft:#667078;--line:#e2e5e8;--ok:#1a7f4b;
+--bad:#b3261e;--warn:#9a6700;--c0:#8a97a3;--c1:#2f6fb5;--c2:#d9822b;--c3:#2a9d8f;--c4:#8f5fbf;--c5:#c0504d;
+--c6:#4c9a2a;--c7:#b07d2b}
+@media(prefers-color-scheme:dark){:root{--bg:#14181c;--card:#1b2126;--ink:#e4e8eb;--soft:#98a3ac;--line:#323a41;
+--ok:#58c08a;--bad:#ff8a80;--warn:#e0b050;--c0:#8896a2;--c1:#6ba6e8;--c2:#f0a35a;--c3:#54c7b8;--c4:#b893e0;
+--c5:#e88b88;--c6:#86cc62;--c7:#d9ae66}}
+*{box-sizing:border-box}body{margin:0;background:var(--bg);color:var(--ink);
+font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
+main{max-width:1120px;margin:0 auto;padding:32px 24px 64px}h1{font-size:27px;margin:0 0 4px;letter-spacing:-.01em}
+h2{font-size:18px;margin:36px 0 10px}p{margin:6px 0}.sub{color:var(--soft)}
+section{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:16px 20px;overflow-x:auto}
+.verdict{display:inline-block;margin:14px 0 0;padding:4px 12px;border-radius:5px;border:1px solid;font-weight:600}
+.ok{color:var(--ok)}.bad{color:var(--bad)}.warn{color:var(--warn)}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:12px;margin-top:18px}
+.card{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:12px 16px}
+.card b{display:block;font-size:23px;font-weight:600;font-variant-numeric:tabular-nums}.card span{color:var(--soft);
+font-size:13px}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
+th,td{padding:5px 10px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
+th{color:var(--soft);font-weight:500;font-size:13px}th:first-child,td:first-child{text-align:left;padding-left:0}
+tr:last-child td{border-bottom:0}td.ci{color:var(--soft)}table.facts td{text-align:left;white-space:normal}
+table.facts td:first-child{color:var(--soft);width:190px;white-space:nowrap}
+svg{display:block;width:100%;height:auto;font-size:13px}text{fill:var(--ink)}.tick{fill:var(--soft);font-size:12px}
+.value tspan{fill:var(--soft)}.strong{font-weight:600}.grid{stroke:var(--line);stroke-width:1;fill:none}
+.whisker{stroke:var(--ink);stroke-width:1.3;fill:none;opacity:.65}.line{fill:none;stroke-width:2;
+stroke-linejoin:round}.legend{color:var(--soft);font-size:13px}.legend span{margin-right:20px}
+.legend i{display:inline-block;width:14px;height:4px;border-radius:2px;margin-right:6px;vertical-align:middle}
+.absent{color:var(--soft);font-style:italic;margin:8px 0}footer{color:var(--soft);font-size:13px;margin-top:32px}
+ul{margin:8px 0;padding-left:20px}@media print{body{background:#fff}section,.card{break-inside:avoid}}
+""" + "".join(
+    f".fill.c{i}{{fill:var(--c{i})}}.line.c{i}{{stroke:var(--c{i})}}i.c{i}{{background:var(--c{i})}}" for i in range(8)
+)
+
+
+def page_of(report: Report) -> str:
+    """Return the page as text."""
+    title = " against ".join(dict.fromkeys(setup.model for setup in report.setups))
+    body = [_head(report, title), _cards(report), _comparison(report)]
+    body += [_setup(setup, len(report.setups) > 1) for setup in report.setups]
+    body += [_cdf(report), _time_series(report), _soak(report), _photon(report), _budget(report)]
+    body.append(f"<h2>Machine</h2><section>{_facts(machine_lines(report))}</section>")
+    body.append(
+        "<footer>Intervals are 95 %: percentiles by moving-block bootstrap, ratios of interleaved pairs by the exact "
+        f"signed-rank bounds. Written by harrier bench, {escape(report.schema)}.</footer>"
+    )
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>harrier bench: {escape(title)}</title><style>{_STYLE}</style></head>"
+        f"<body><main>{''.join(body)}</main></body></html>\n"
+    )
+
+
+def _head(report: Report, title: str) -> str:
+    where = report.machine.get("board") or report.machine.get("cpu") or "a machine without a name"
+    verdict = '<span class="verdict ok">This run counts</span>'
+    if not report.valid:
+        verdict = '<span class="verdict bad">This run does not count</span>'
+    items = "".join(f'<li class="{"bad" if f.invalidates else "warn"}">{escape(f.text)}</li>' for f in report.findings)
+    notes = f"<ul>{items}</ul>" if items else ""
+    return (
+        f'<h1>{escape(title)}</h1><p class="sub">harrier bench on {escape(where)}, {escape(report.created)}</p>'
+        f"{verdict}{notes}"
+    )
+
+
+def _cards(report: Report) -> str:
+    setup, own = report.setups[0], report.resources
+    age = setup.capture_to_publish
+    cards = [
+        (f"{age.p50.value:.2f} ms", "capture to publish, p50"),
+        (f"{age.p99.value:.2f} ms", "capture to publish, p99"),
+        (f"{setup.throughput_fps.value:.1f} /s", "frames published"),
+        (f"{own.rss_peak_mb:.0f} MB", "memory at its peak"),
+        (f"{own.cpu_cores:.2f}", "CPU cores busy"),
+    ]
+    if report.power:
+        cards.append((f"{report.power.energy_mj_per_frame:.1f} mJ", f"per frame, {report.power.scope}"))
+    if report.startup:
+        cards.append((f"{report.startup.median_s:.2f} s", "process start to first message"))
+    inner = "".join(f'<div class="card"><b>{big}</b><span>{escape(small)}</span></div>' for big, small in cards)
+    return "" if len(report.setups) > 1 else f'<div class="cards">{inner}</div>'
+
+
+def _setup(setup: Setup, several: bool) -> str:
+    heading = f"Where the time of a frame goes{': ' + escape(setup.name) if several else ''}"
+    rows = [(name, d.p50.value, d.p99.value) for name, d in drawn_stages(setup).items()]
+    table = [*setup.stages.items(), ("step (wall clock)", setup.step), ("capture to publish", setup.capture_to_publish)]
+    if setup.age_of_information:
+        table.append(("age at subscriber", setup.age_of_information))
+    drops, fps = setup.drops, setup.throughput_fps
+    share = f"The stages add up to {100 * setup.stages_over_wall:.2f} % of the wall clock."
+    if "wait" in setup.stages and "wait" not in drawn_stages(setup):
+        share += f" Not drawn: {setup.stages['wait'].p50.value:.2f} ms of waiting for the next frame (median)."
+    facts = [
+        ("model", f"{setup.model} ({setup.target}), threads: {setup.threads or 'default'}"),
+        ("source", f"{setup.source}, time stamps: {setup.timestamp_quality}"),
+        ("publishers", ", ".join(setup.publish)),
+        ("throughput", f"{fps.value:.2f} frames/s {_ci(fps, 2)} over {setup.frames} frames, {setup.elapsed_s:.1f} s"),
+        (
+            "dropped",
+            f"{drops.replaced_by_newer} of {drops.captured} captured, replaced by a newer frame before the pipeline "
+            f"was free; {drops.corrupt} corrupt; {drops.read_timeouts} read timeouts; {drops.reconnects} reconnects; "
+            f"{drops.publisher} messages a reader was too slow for",
+        ),
+    ]
+    facts += [("source event", event) for event in drops.events[:10]]
+    age = "" if setup.age_of_information else f'<p class="absent">age at a subscriber: {NOT_AVAILABLE}</p>'
+    return (
+        f"<h2>{heading}</h2><section>{waterfall_chart(rows, heading)}"
+        f'<p class="legend">Bars: median of each stage, in order. Whisker: its p99. {share}</p></section>'
+        f"<h2>Latency{': ' + escape(setup.name) if several else ''}</h2><section>{_table(table)}{age}</section>"
+        f'<section style="margin-top:12px">{_facts(facts)}</section>'
+    )
+
+
+def _table(rows: list[tuple[str, Distribution]]) -> str:
+    heads = ("ms", "p50", "95 % interval", "p90", "p99", "95 % interval", "max", "jitter")
+    cells = []
+    for name, d in rows:
+        values: tuple[str, ...] = (
+            f"{d.p50.value:.3f}",
+            _ci(d.p50, 3),
+            f"{d.p90.value:.3f}",
+            f"{d.p99.value:.3f}",
+            _ci(d.p99, 3),
+        )
+        values += (f"{d.max:.3f}", f"{d.jitter:.3f}")
+        row = "".join(f"<td{' class=ci' if v.startswith(('[', 'too')) else ''}>{v}</td>" for v in values)
+        cells.append(f"<tr><td>{escape(name)}</td>{row}</tr>")
+    head = "".join(f"<th>{head}</th>" for head in heads)
+    return f"<table><tr>{head}</tr>{''.join(cells)}</table>"
+
+
+def _cdf(report: Report) -> str:
+    lines: list[Line] = []
+    ends: list[float] = []
+    several = len(report.setups) > 1
+    for setup in report.setups:
+        curves = [("capture to publish", setup.capture_to_publish), ("step (wall clock)", setup.step)]
+        if setup.age_of_information:
+            curves.append(("age at subscriber", setup.age_of_information))
+        for name, d in curves[:1] if several else curves:
+            label = f"{setup.name}: {name}" if several else name
+            lines.append(Line(label, d.cdf_ms, list(range(101)), f"c{len(lines) + 1}"))
+            ends.append(d.cdf_ms[99])
+    chart = cdf_chart(lines, "latency, cumulative distribution", max(ends) * 1.08)
+    page = f"<h2>Latency, cumulative distribution</h2><section>{chart}</section>"
+    for setup in report.setups:
+        d = setup.capture_to_publish
+        heading = f"Capture to publish, histogram{': ' + escape(setup.name) if several else ''}"
+        bars = histogram_chart(d.histogram_edges_ms, d.histogram_counts, heading)
+        page += f'<h2>{heading}</h2><section>{bars}<p class="legend">The last bar holds everything above.</p></section>'
+    return page
+
+
+def _comparison(report: Report) -> str:
+    if not report.comparison:
+        return ""
+    rows = "".join(
+        f"<tr><td>{escape(name.replace('_', ' '))}</td><td>{r.value:.4f}</td><td class=ci>{_ci(r, 4)}</td>"
+        f"<td>{escape(report.comparison.verdicts[name])}</td></tr>"
+        for name, r in report.comparison.ratios.items()
+    )
+    return (
+        f"<h2>Second over first, {report.comparison.pairs} interleaved pairs</h2><section><table><tr><th></th>"
+        f"<th>ratio</th><th>95 % interval</th><th>verdict</th></tr>{rows}</table></section>"
+    )
+
+
+def _time_series(report: Report) -> str:
+    s = report.series
+    end = max([*s.t_s, *s.latency_t_s], default=1.0)
+    charts = [
+        line_chart(
+            [Line("p50", s.latency_t_s, s.latency_p50_ms, "c1"), Line("max", s.latency_t_s, s.latency_max_ms, "c2")],
+            "Capture to publish", "ms", end, 170, from_zero=True,
+        ),
+        line_chart([Line("temperature", s.t_s, s.temperature_c, "c5")], "Temperature, hottest sensor", "°C", end),
+        line_chart([Line("power", s.t_s, s.power_w, "c4")], "Power", "W", end),
+        line_chart([Line("clock", s.t_s, s.clock_mhz, "c6")], "Clock, fastest core", "MHz", end),
+        line_chart([Line("RSS", s.t_s, s.rss_mb, "c3")], "Resident memory", "MB", end),
+    ]  # fmt: skip
+    return f"<h2>Over time</h2><section>{''.join(charts)}</section>"
+
+
+def _soak(report: Report) -> str:
+    soak = report.soak
+    if not soak:
+        return ""
+    end = soak.t_s[-1] + soak.window_s / 2
+    found = "".join(f'<p class="bad">{escape(problem)}</p>' for problem in soak.problems)
+    verdict = found or '<p class="ok">No leak, drift or tail growth shown.</p>'
+    charts = [
+        line_chart([Line("p50", soak.t_s, soak.p50_ms, "c1"), Line("p99", soak.t_s, soak.p99_ms, "c2")],
+                   "Capture to publish per window", "ms", end, from_zero=True),
+        line_chart([Line("RSS", soak.t_s, soak.rss_mb, "c3")], "Resident memory per window", "MB", end),
+    ]  # fmt: skip
+    return (
+        f"<h2>Soak: {len(soak.t_s)} windows of {soak.window_s:.3g} s</h2><section>{verdict}{''.join(charts)}</section>"
+    )
+
+
+def _photon(report: Report) -> str:
+    photon = report.photon
+    if not photon:
+        return ""
+    note = (
+        f"{photon.flashes} flashes of {escape(photon.light)}, {photon.missed} missed. The capture stamp comes "
+        f"{photon.light_to_capture_stamp_p50_ms:.2f} ms after the light (median)."
+    )
+    table = _table([("light to message", photon.light_to_message)])
+    return f"<h2>Light to message</h2><section>{table}<p>{note}</p></section>"
+
+
+def _budget(report: Report) -> str:
+    if report.budget is None:
+        return ""
+    rows = []
+    for line in report.budget:
+        measured = NOT_AVAILABLE if line.measured is None else f"{line.measured:.3f}"
+        word = '<td class="ok">kept</td>' if line.kept else '<td class="bad">exceeded</td>'
+        rows.append(f"<tr><td>{escape(line.limit_name)}</td><td>{measured}</td><td>{line.limit:g}</td>{word}</tr>")
+    head = "<tr><th></th><th>measured</th><th>limit</th><th></th></tr>"
+    return (
+        f"<h2>Budget: {escape(report.budget_board or '')}</h2><section><table>{head}{''.join(rows)}</table></section>"
+    )
+
+
+def _facts(rows: list[tuple[str, str]]) -> str:
+    cells = "".join(f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>" for name, text in rows)
+    return f'<table class="facts">{cells}</table>'
+
+
+def _ci(estimate: Estimate, digits: int) -> str:
+    if estimate.low is None or estimate.high is None:
+        return "too few to tell"
+    return f"[{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"

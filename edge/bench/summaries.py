@@ -1,0 +1,217 @@
+"""From recorded blocks to the numbers of the report."""
+
+import time
+from array import array
+from collections.abc import Sequence
+
+import numpy as np
+
+from edge.bench.intervals import Interval, block_length, bootstrap, paired_ratio, percentile_intervals, sen_slope
+from edge.bench.measure import Recording
+from edge.bench.results import Comparison, Distribution, Drops, Estimate, Power, Resources, Series, Setup
+from edge.bench.sensors import Sampler, energy_j
+from edge.bench.subscriber import ages_at_ticks_ms
+from edge.timings import Stage
+
+__all__ = [
+    "STAGES_TOLERANCE",
+    "comparison_of",
+    "distribution_of",
+    "drawn_stages",
+    "estimate_of",
+    "power_of",
+    "resources_of",
+    "series_of",
+    "setup_of",
+]
+
+STAGES_TOLERANCE = 0.03
+"""By how much the sum of the stages may differ from the wall clock."""
+
+_BINS = 40
+_LATENCY_POINTS, _STEPS_PER_POINT = 240, 8
+_MAX_FOR_INTERVALS = 20_000
+_MIN_SLOPE_S = 60.0
+
+
+def distribution_of(values_ms: np.ndarray) -> Distribution:
+    """Return percentiles with intervals, jitter, histogram and CDF of (N,) float64 ms, N >= 1, in order of time.
+
+    jitter is the mean absolute difference between neighbours. The histogram ends at the 99.5 % point; its last
+    bin holds everything above.
+    """
+    for_intervals = values_ms[-_MAX_FOR_INTERVALS:]
+    p50, p90, p99 = percentile_intervals(for_intervals, (50, 90, 99))
+    low, high = float(values_ms.min()), float(np.percentile(values_ms, 99.5))
+    edges = np.linspace(low, max(high, low + 1e-3), _BINS + 1)
+    counts = np.histogram(np.minimum(values_ms, edges[-1]), edges)[0]
+    return Distribution(
+        count=len(values_ms),
+        p50=estimate_of(p50),
+        p90=estimate_of(p90),
+        p99=estimate_of(p99),
+        max=_round(values_ms.max()),
+        mean=_round(values_ms.mean()),
+        std=_round(values_ms.std()),
+        jitter=_round(np.abs(np.diff(values_ms)).mean()) if len(values_ms) > 1 else 0.0,
+        histogram_edges_ms=[_round(edge) for edge in edges],
+        histogram_counts=counts.tolist(),
+        cdf_ms=[_round(v) for v in np.percentile(values_ms, np.arange(101))],
+    )
+
+
+def estimate_of(interval: Interval, digits: int = 4) -> Estimate:
+    """Return an interval as it stands in the report."""
+    bounds = [None if bound is None else round(bound, digits) for bound in (interval.low, interval.high)]
+    return Estimate(value=round(interval.value, digits), low=bounds[0], high=bounds[1])
+
+
+def setup_of(recording: Recording, stamps: array | None) -> Setup:
+    """Return what one set-up did. stamps: what its subscriber noted, None where there was none."""
+    pipeline, blocks = recording.pipeline, recording.blocks
+    stages_ms, wall_ms = recording.joined("stages_ns") / 1e6, recording.joined("wall_ns") / 1e6
+    stepping_s, elapsed_s = sum(b.stepping_s for b in blocks), sum(b.elapsed_s for b in blocks)
+    share = float(stages_ms.sum()) / 1e3 / stepping_s
+    ages = ages_at_ticks_ms(stamps, [(b.t_start_ns, b.t_end_ns) for b in blocks]) if stamps else []
+    frame = pipeline.frame
+    return Setup(
+        name=recording.name,
+        model=pipeline.model.name,
+        target=pipeline.model.target,
+        threads=recording.threads,
+        source=pipeline.source.source_id,
+        publish=[publisher.address for publisher in pipeline.publishers],
+        frames=len(wall_ms),
+        elapsed_s=round(elapsed_s, 3),
+        throughput_fps=_throughput(recording, len(wall_ms) / elapsed_s),
+        stages={s.name.lower(): distribution_of(stages_ms[:, s]) for s in Stage if stages_ms[:, s].any()},
+        step=distribution_of(wall_ms),
+        capture_to_publish=distribution_of(recording.joined("age_ns") / 1e6),
+        age_of_information=distribution_of(np.array(ages)) if ages else None,
+        stages_over_wall=round(share, 5),
+        stages_add_up=abs(share - 1) <= STAGES_TOLERANCE,
+        timestamp_quality=frame.info.timestamp_quality if frame else "generated",
+        drops=Drops(
+            captured=sum(b.captured for b in blocks),
+            replaced_by_newer=sum(b.replaced for b in blocks),
+            corrupt=sum(b.corrupt for b in blocks),
+            read_timeouts=sum(b.timeouts for b in blocks),
+            reconnects=sum(b.reconnects for b in blocks),
+            publisher=sum(b.publisher_dropped for b in blocks),
+            events=[event for b in blocks for event in b.events],
+        ),
+    )
+
+
+def drawn_stages(setup: Setup) -> dict[str, Distribution]:
+    """Return the stages for a waterfall: without the wait for a frame where it would dwarf all the work."""
+    work = {name: d for name, d in setup.stages.items() if name != "wait"}
+    wait = setup.stages.get("wait")
+    dwarfs = wait is not None and wait.p50.value > sum(d.p50.value for d in work.values())
+    return work if dwarfs else setup.stages
+
+
+def _throughput(recording: Recording, fps: float) -> Estimate:
+    gaps_s = np.concatenate([np.diff(b.t_ns) for b in recording.blocks])[-_MAX_FOR_INTERVALS:] / 1e9
+    if len(gaps_s) < 20:
+        return Estimate(value=round(fps, 3))
+    low, high = bootstrap(gaps_s, lambda sample: 1.0 / sample.mean())
+    scale = fps * float(gaps_s.mean())  # bounds around what was counted
+    return Estimate(value=round(fps, 3), low=round(float(low[0]) * scale, 3), high=round(float(high[0]) * scale, 3))
+
+
+def comparison_of(first: Recording, second: Recording) -> Comparison:
+    """Return the ratios second / first over blocks that were measured in turns, and the verdicts."""
+    ratios: dict[str, Estimate] = {}
+    quantities = {
+        "step_p50": ("wall_ns", None),
+        "capture_to_publish_p50": ("age_ns", None),
+        "work_p50": ("stages_ns", slice(Stage.PREPROCESS, None)),
+        "infer_p50": ("stages_ns", slice(Stage.INFER, Stage.INFER + 1)),
+    }
+    for name, (what, columns) in quantities.items():
+        medians = [
+            [float(np.median(values if columns is None else values[:, columns].sum(axis=1))) for values in blocks]
+            for blocks in ([getattr(b, what) for b in recording.blocks] for recording in (first, second))
+        ]
+        if all(medians[0]) and all(medians[1]):
+            ratios[name] = estimate_of(paired_ratio(*medians))
+    fps = [[b.steps / b.elapsed_s for b in recording.blocks] for recording in (first, second)]
+    ratios["throughput"] = estimate_of(paired_ratio(*fps))
+    verdicts = {name: _verdict(name, ratio, first.name, second.name) for name, ratio in ratios.items()}
+    return Comparison(pairs=len(first.blocks), ratios=ratios, verdicts=verdicts)
+
+
+def _verdict(name: str, ratio: Estimate, first: str, second: str) -> str:
+    if ratio.low is None or ratio.high is None:
+        return "too few pairs to tell: at least 6 repeats are needed"
+    if ratio.low <= 1.0 <= ratio.high:
+        return "no difference shown"
+    higher = ratio.low > 1.0
+    better = second if higher == (name == "throughput") else first
+    return f"{second} is {'higher' if higher else 'lower'} by {100 * abs(ratio.value - 1):.1f} %: {better} is better"
+
+
+def resources_of(sampler: Sampler, cpu_s: float, elapsed_s: float) -> Resources:
+    """Return memory and CPU of this process while it was sampled; the slope needs at least 60 s of samples."""
+    t_s = np.array([s.t_ns / 1e9 for s in sampler.samples])
+    rss = np.array([s.rss_mb for s in sampler.samples])
+    slope = None
+    if len(t_s) and t_s[-1] - t_s[0] >= _MIN_SLOPE_S:
+        groups = np.array_split(np.arange(len(t_s)), min(60, max(8, len(t_s) // max(1, block_length(rss)))))
+        groups = [group for group in groups if len(group)]
+        points = sen_slope(
+            np.array([t_s[g].mean() for g in groups]) / 3600, np.array([np.median(rss[g]) for g in groups])
+        )
+        slope = estimate_of(points, 3)
+    cores = round(cpu_s / elapsed_s, 3) if elapsed_s > 0 else 0.0
+    return Resources(
+        rss_mb=round(float(rss[-1]), 2),
+        rss_peak_mb=round(float(rss.max()), 2),
+        rss_slope_mb_per_hour=slope,
+        cpu_cores=cores,
+    )
+
+
+def power_of(sampler: Sampler, frames: int) -> Power | None:
+    """Return mean power and energy per frame, or None where the machine has no meter that answers."""
+    meter = sampler.meter
+    if meter is None or not frames:
+        return None
+    joules = energy_j(sampler.samples, meter.averages)
+    known = [s.t_ns / 1e9 for s in sampler.samples if s.power_w is not None]
+    if joules is None or known[-1] <= known[0]:
+        return None
+    watts = joules / (known[-1] - known[0])
+    span_s = (sampler.samples[-1].t_ns - sampler.samples[0].t_ns) / 1e9
+    return Power(
+        sensor=meter.sensor,
+        scope=meter.scope,
+        mean_w=round(watts, 3),
+        energy_mj_per_frame=round(1e3 * watts * span_s / frames, 3),
+    )
+
+
+def series_of(sampler: Sampler, recordings: Sequence[Recording]) -> Series:
+    """Return what the sensors saw, and the capture-to-publish latency beside it, at most 240 points."""
+    samples = sampler.samples
+    t0_ns = samples[0].t_ns if samples else time.monotonic_ns()
+    blocks = sorted((b for r in recordings for b in r.blocks), key=lambda b: b.t_start_ns)
+    t_ns = np.concatenate([b.t_ns for b in blocks]) if blocks else np.zeros(0, np.int64)
+    age_ms = np.concatenate([b.age_ns for b in blocks]) / 1e6 if blocks else np.zeros(0)
+    points = min(_LATENCY_POINTS, max(20, len(t_ns) // _STEPS_PER_POINT))
+    groups = [g for g in np.array_split(np.arange(len(t_ns)), points) if len(g)]
+    return Series(
+        t_s=[round((s.t_ns - t0_ns) / 1e9, 3) for s in samples],
+        rss_mb=[round(s.rss_mb, 3) for s in samples],
+        temperature_c=[s.temperature_c for s in samples],
+        power_w=[None if s.power_w is None else round(s.power_w, 3) for s in samples],
+        clock_mhz=[s.clock_mhz for s in samples],
+        latency_t_s=[round(float(t_ns[g].mean() - t0_ns) / 1e9, 3) for g in groups],
+        latency_p50_ms=[_round(np.median(age_ms[g])) for g in groups],
+        latency_max_ms=[_round(age_ms[g].max()) for g in groups],
+    )
+
+
+def _round(value: float) -> float:
+    return round(float(value), 4)

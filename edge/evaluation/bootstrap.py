@@ -1,0 +1,108 @@
+"""How sure a figure is: the bootstrap over pictures in its subsampling form (Politis and Romano, 1994).
+
+Sets of half the pictures are drawn without replacement. Their spread about their mean is that of the whole set
+about its own (the delete-half jackknife, Shao and Wu, 1989), and no picture stands twice in a set, which moves
+precision where a class has few objects. Average precision reads high on small sets: 0.31 on 80 pictures of COCO
+where all 5000 give 0.26. How much a half reads above the whole tells how much the whole reads above the truth;
+simulated sets show that the excess falls as the root of the number of pictures, and the interval is moved by it.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = [
+    "FEWEST_OF_A_CLASS",
+    "FEWEST_PICTURES",
+    "WIDEST",
+    "Interval",
+    "interval_of",
+    "resample",
+    "warnings_of",
+    "wilson_interval",
+]
+
+WIDEST = 0.04  # an interval wider than this (+-0.02) cannot tell two ordinary variants of a model apart
+FEWEST_PICTURES = 200
+FEWEST_OF_A_CLASS = 5  # pictures with a class: below it a half says nothing, and the interval is 0 to 1
+_EXCESS = 1 / (np.sqrt(2) - 1)
+_BUDGET = 4e9  # of array elements: bounds the time on large sets
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A figure with the ends of its 95 % interval; `resamples` 0 means that it comes from a formula."""
+
+    value: float
+    low: float
+    high: float
+    resamples: int = 0
+
+    @property
+    def width(self) -> float:
+        """High minus low."""
+        return self.high - self.low
+
+    def within(self, lowest: float, highest: float) -> "Interval":
+        """Return the same with its ends inside the possible range."""
+        return Interval(self.value, max(self.low, lowest), min(self.high, highest), self.resamples)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields, for JSON."""
+        return asdict(self)
+
+
+def resample(
+    figure: Callable[[np.ndarray], np.ndarray], pictures: int, cost: int, most: int = 1000, seed: int = 0
+) -> np.ndarray:
+    """Return (R, F) float64: the figures of R sets of half the pictures; R is at most `most`, fewer where costly.
+
+    figure takes (pictures,) int64, how often each counts, and returns (F,) float64. cost: its array elements.
+    """
+    rng = np.random.default_rng(seed)
+    rounds = int(min(most, max(100, _BUDGET / max(1, 30 * cost))))
+    drawn = []
+    for _ in range(max(1, rounds // 2)):
+        half = np.zeros(pictures, np.int64)
+        half[rng.permutation(pictures)[: max(1, pictures // 2)]] = 1
+        drawn += [figure(half), figure(1 - half)]  # both halves: their errors partly cancel in the mean
+    return np.stack(drawn)
+
+
+def interval_of(value: float, drawn: np.ndarray, level: float = 0.95) -> Interval:
+    """Return the interval of a figure from (R,) float64 figures of half the pictures, as `resample` gives them."""
+    good = drawn[np.isfinite(drawn)]
+    if not len(good):
+        return Interval(value, value, value)
+    low, high = np.quantile(good, [(1 - level) / 2, (1 + level) / 2])
+    gap = float(np.mean(good)) - value  # what halving adds to the excess; the excess itself is _EXCESS times that
+    move = gap + _EXCESS * gap
+    return Interval(value, float(low) - move, float(high) - move, len(good))
+
+
+def wilson_interval(right: int, total: int) -> Interval:
+    """Return the 95 % score interval of a share (Wilson, 1927)."""
+    if total == 0:
+        return Interval(float("nan"), 0.0, 1.0)
+    z, p = 1.959964, right / total
+    middle = (p + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * float(np.sqrt(p * (1 - p) / total + z * z / (4 * total * total)))
+    return Interval(p, middle - half, middle + half)
+
+
+def warnings_of(name: str, interval: Interval, pictures: int) -> list[str]:
+    """Return, in plain words, why a figure must not be leaned on; [] when it may."""
+    said = []
+    if pictures < FEWEST_PICTURES:
+        said.append(
+            f"only {pictures} picture{'s' if pictures > 1 else ''}: take at least {FEWEST_PICTURES}, better 1000"
+        )
+    if interval.width > WIDEST:
+        needed = int(np.ceil(pictures * (interval.width / WIDEST) ** 2 / 100) * 100)
+        said.append(
+            f"{name} is known to +-{interval.width / 2:.3f} only, too little to tell two ordinary variants of a model "
+            f"apart: about {needed} pictures would bring it to +-{WIDEST / 2:g}"
+        )
+    return said

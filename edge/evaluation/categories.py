@@ -1,0 +1,63 @@
+"""From the data set's categories to the model's classes."""
+
+from collections import Counter
+
+from edge.errors import ConfigError
+from edge.evaluation.datasets import Dataset
+
+__all__ = ["class_names", "classes_of_categories"]
+
+
+def classes_of_categories(dataset: Dataset, labels: list[str], class_count: int | None) -> list[int]:
+    """Return the model's class for each category of the data set.
+
+    By name where the model's labels have all names (upper case and underscores aside); by number where the
+    categories are numbers; in order where there are as many.
+    Raises: ConfigError when none of these holds, or a name means two classes.
+    """
+    count = class_count or len(labels) or None
+    names = dataset.categories
+    if not names or all(name.isdecimal() for name in names):
+        return _by_number(dataset, count)
+    plain = [_plain(label) for label in labels]
+    missing = [name for name in names if _plain(name) not in plain]
+    if labels and not missing:
+        twice = [name for name in names if Counter(plain)[_plain(name)] > 1]
+        if twice:
+            raise ConfigError(f"the model has two classes '{twice[0]}'", "use class numbers instead of names")
+        return [plain.index(_plain(name)) for name in names]
+    if count is None or count == len(names):
+        return list(range(len(names)))
+    said = f"{len(names)} categories for {count} classes"
+    if labels:
+        said += f", and the model has no label '{missing[0]}'"
+    raise ConfigError(f"{dataset.path}: {said}", "give the model labels with the names of the data set")
+
+
+def class_names(dataset: Dataset, labels: list[str]) -> list[str]:
+    """Return a name for each category: the data set's, else the model's label, else the number."""
+    if dataset.categories and not all(name.isdecimal() for name in dataset.categories):
+        return list(dataset.categories)
+    numbers = _numbers(dataset)
+    return [labels[n] if n < len(labels) else str(n) for n in numbers]
+
+
+def _by_number(dataset: Dataset, count: int | None) -> list[int]:
+    numbers = _numbers(dataset)
+    if count is not None and numbers and max(numbers) >= count:
+        raise ConfigError(
+            f"{dataset.path} has the class {max(numbers)}, but the model's classes are 0 to {count - 1}",
+            "give the model that the labels were made for, or name the classes",
+        )
+    return numbers
+
+
+def _numbers(dataset: Dataset) -> list[int]:
+    if dataset.categories:
+        return [int(name) for name in dataset.categories]
+    highest = max((int(s.category.max()) for s in dataset.samples if len(s.category)), default=-1)
+    return list(range(highest + 1))
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.casefold().replace("_", " ").split())

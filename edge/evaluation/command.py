@@ -1,0 +1,207 @@
+"""`harrier eval` and `harrier explain` on the command line. What is heavy is imported when a command runs."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edge.errors import ConfigError, MissingBackendError
+from edge.evaluation.gates import AccuracyError
+
+if TYPE_CHECKING:
+    from edge.evaluation.evaluate import Reference
+    from edge.evaluation.runner import RunSettings
+
+_KEPT_OPTIONS = ("model", "compare", "labels", "iou", "max_detections", "limit")
+
+__all__ = ["add_eval_arguments", "add_explain_arguments", "execute_eval", "execute_explain"]
+
+
+def add_eval_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `harrier eval`."""
+    parser.add_argument("model", metavar="MODEL", help="bundle, model file or catalogue name")
+    parser.add_argument(
+        "data",
+        metavar="DATA",
+        type=Path,
+        help="COCO instances.json, YOLO or Pascal VOC folder, folder of class folders, or CSV of path,label",
+    )
+    _add_model_options(parser)
+    parser.add_argument("--compare", metavar="TARGET_OR_MODEL", help="a second target of the bundle, or another model")
+    parser.add_argument("--resume", metavar="FOLDER", type=Path, help="keep each picture's result there and go on")
+    parser.add_argument("--resamples", metavar="N", type=_positive, default=1000, help="bootstrap rounds (1000)")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the report as JSON")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write the report as one self-contained page")
+    parser.add_argument("--grid", metavar="FILE.png", type=Path, help="write the most telling pictures as one image")
+    parser.add_argument("--min-map", metavar="X", type=_unit, help="exit with 5 when mAP50-95 is lower")
+    parser.add_argument("--min-top1", metavar="X", type=_unit, help="exit with 5 when top-1 is lower")
+    parser.add_argument("--max-drop", metavar="X", type=_unit, help="exit with 5 when B is worse than A by more")
+
+
+def add_explain_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `harrier explain`."""
+    parser.add_argument("diff", metavar="DIFF", help="a JSON that `eval --compare --json` wrote, or model A")
+    parser.add_argument("data", metavar="DATA", type=Path, nargs="?", help="the data set, when DIFF is a model")
+    parser.add_argument("--compare", metavar="TARGET_OR_MODEL", help="model B, when DIFF is a model")
+    _add_model_options(parser)
+    parser.add_argument("--pictures", metavar="K", type=_positive, default=16, help="how many pictures to look at (16)")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the findings as JSON")
+
+
+def execute_eval(arguments: argparse.Namespace) -> None:
+    """Run `harrier eval`.
+
+    Raises: AccuracyError when a gate is not kept, and every EdgeError of the evaluation.
+    """
+    from edge.evaluation.dataset_reader import read_dataset
+    from edge.evaluation.evaluate import evaluate
+    from edge.evaluation.report_files import write_files
+    from edge.evaluation.report_text import text_of
+
+    _check_gates(arguments)
+    dataset = read_dataset(arguments.data, arguments.images, arguments.limit)
+    reference = _reference() if dataset.kind == "detection" else None
+    settings = _settings(arguments, dataset.kind)
+    evaluation = evaluate(dataset, settings, arguments.resume, arguments.resamples, reference)
+    evaluation.report["options"] = _options(arguments)
+    print(text_of(evaluation.report))
+    write_files(evaluation, arguments.json, arguments.html, arguments.grid)
+    _keep_gates(arguments, evaluation.report)
+
+
+def execute_explain(arguments: argparse.Namespace) -> None:
+    """Run `harrier explain`.
+
+    Raises: ConfigError for a DIFF that is neither a comparison nor a model with --compare and DATA.
+    """
+    from edge.evaluation.dataset_reader import read_dataset
+    from edge.evaluation.explain import explain
+    from edge.evaluation.explain_text import explanation_text
+    from edge.evaluation.report_files import write_text
+
+    chosen: list[str] = []
+    if arguments.diff.endswith(".json"):
+        chosen = _from_report(arguments)
+    if not arguments.compare or not arguments.data:
+        raise ConfigError("nothing to compare with", "give DATA and --compare, or a JSON of eval --compare --json")
+    dataset = read_dataset(arguments.data, arguments.images, arguments.limit)
+    if chosen:
+        order = {name: i for i, name in enumerate(chosen)}
+        known = [sample for sample in dataset.samples if sample.name in order]
+        dataset.samples = sorted(known, key=lambda sample: order[sample.name]) or dataset.samples
+    dataset.samples = dataset.samples[: arguments.pictures]
+    arguments.model = arguments.diff
+    first, second = _settings(arguments, dataset.kind)
+    findings = explain(dataset, first, second, arguments.score)
+    print(explanation_text(findings))
+    if arguments.json:
+        write_text(arguments.json, json.dumps(findings, indent=2) + "\n")
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--images", metavar="FOLDER", type=Path, help="the pictures, when not beside the annotations")
+    parser.add_argument("--target", metavar="TARGET", help="which target of the bundle (the first that runs here)")
+    parser.add_argument("--labels", metavar="FILE", help="class names, one a line, for a bare model file")
+    parser.add_argument("--threads", metavar="N", type=_positive, help="threads of the engine")
+    parser.add_argument("--score", metavar="S", type=_unit, help="least score that is kept (eval: 0.001)")
+    parser.add_argument("--iou", metavar="T", type=_unit, help="NMS overlap threshold (the model's own)")
+    parser.add_argument("--max-detections", metavar="N", type=_positive, default=100, help="most for a picture (100)")
+    parser.add_argument("--limit", metavar="N", type=_positive, help="only the first N pictures")
+
+
+def _settings(arguments: argparse.Namespace, kind: str) -> "list[RunSettings]":
+    from edge.config import Thresholds
+    from edge.evaluation.runner import RunSettings, second_reference
+
+    thresholds = Thresholds(iou=arguments.iou, max_detections=arguments.max_detections, max_candidates=10_000)
+    least = 0.001 if kind == "detection" else 0.0  # a classifier's five best, however unsure
+    score = least if arguments.score is None else arguments.score
+    first = RunSettings(arguments.model, arguments.target, arguments.labels, score, thresholds, arguments.threads)
+    return [first, second_reference(first, arguments.compare)] if arguments.compare else [first]
+
+
+def _reference() -> "Reference":
+    try:
+        from edge.evaluation.coco_reference import reference_figures
+    except ModuleNotFoundError as exc:
+        if exc.name and exc.name.partition(".")[0] == "faster_coco_eval":
+            raise MissingBackendError(
+                "the COCO evaluation needs faster-coco-eval, which is not installed", "pip install 'harrier-edge[eval]'"
+            ) from exc
+        raise
+    return reference_figures
+
+
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What `explain` needs to run the same comparison again."""
+    words = {
+        name: getattr(arguments, name) for name in ("model", "compare", "labels", "iou", "max_detections", "limit")
+    }
+    return {**words, "images": str(arguments.images) if arguments.images else None}
+
+
+def _check_gates(arguments: argparse.Namespace) -> None:
+    if arguments.max_drop is not None and not arguments.compare:
+        raise ConfigError("--max-drop needs two models", "add --compare TARGET_OR_MODEL")
+
+
+def _keep_gates(arguments: argparse.Namespace, report: dict[str, Any]) -> None:
+    for option, key in (("min_map", "map"), ("min_top1", "top1")):
+        least = getattr(arguments, option)
+        if least is None:
+            continue
+        name = option.replace("_", "-")
+        for model in report["models"]:
+            if key not in model["figures"]:
+                raise ConfigError(f"--{name} does not fit a {report['kind']} set", "use the gate of its kind")
+            value = model["figures"][key]["value"]
+            if value < least:
+                raise AccuracyError(
+                    f"{model['name']} ({model['target']}) reaches {value:.4f}, --{name} is {least:g}",
+                    "see which stage loses it: harrier explain",
+                )
+    if arguments.max_drop is not None:
+        drop = report["comparison"]["drop"]
+        if drop["value"] > arguments.max_drop:
+            raise AccuracyError(
+                f"B loses {drop['value']:.4f} ({drop['low']:.4f} to {drop['high']:.4f}), "
+                f"--max-drop is {arguments.max_drop:g}",
+                "see which stage loses it: harrier explain",
+            )
+
+
+def _from_report(arguments: argparse.Namespace) -> list[str]:
+    """Fill in what a report of eval --compare says, and return its pictures, the most different first."""
+    from edge.evaluation.datasets import read_text
+
+    try:
+        report = json.loads(read_text(Path(arguments.diff)))
+        first, second = report["models"]
+        chosen = [row["picture"] for row in report["comparison"]["pictures"]]
+        options = report["options"]
+        arguments.data = arguments.data or Path(report["data"]["path"])
+        arguments.images = arguments.images or (Path(options["images"]) if options["images"] else None)
+        arguments.diff, arguments.target = options["model"], first["target"]
+        arguments.labels = arguments.labels or options["labels"]
+        arguments.iou = options["iou"] if arguments.iou is None else arguments.iou
+        same = second["reference"] == first["reference"]
+        arguments.compare = second["target"] if same else second["reference"]
+    except (ValueError, KeyError, TypeError) as exc:
+        raise ConfigError(
+            f"{arguments.diff} is no report of a comparison ({exc})", "eval --compare B --json FILE"
+        ) from exc
+    return chosen
+
+
+def _unit(text: str) -> float:
+    value = float(text)
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value

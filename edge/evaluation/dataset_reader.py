@@ -1,0 +1,82 @@
+"""Which format a data set has, and the formats of classification sets: class folders and CSV."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from edge.errors import ConfigError
+from edge.evaluation.dataset_formats import read_coco, read_voc, read_yolo
+from edge.evaluation.datasets import Dataset, Sample, pictures_in, read_text
+
+__all__ = ["read_dataset", "read_folders", "read_table"]
+
+
+def read_dataset(path: Path, images: Path | None = None, limit: int | None = None) -> Dataset:
+    """Return the data set at `path`, its format told by what is there; at most the first `limit` pictures.
+
+    Raises: ConfigError when the format is unknown, something in it is wrong, or it is empty.
+    """
+    found = _read(path, images)
+    if not found.samples:
+        raise ConfigError(f"{path} ({found.form}) has no pictures", "check the path")
+    if len({sample.name for sample in found.samples}) < len(found.samples):
+        raise ConfigError(f"{path} lists a picture twice", "list each picture once")
+    found.samples = found.samples[:limit]
+    return found
+
+
+def read_folders(folder: Path) -> Dataset:
+    """Return a folder with one folder of pictures for each class."""
+    folders = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    samples = [
+        Sample(f"{entry.name}/{picture.relative_to(entry).as_posix()}", picture, category=np.array([i]))
+        for i, entry in enumerate(folders)
+        for picture in pictures_in(entry, deep=True)
+    ]
+    return Dataset("classification", "class folders", folder, [entry.name for entry in folders], samples)
+
+
+def read_table(path: Path, images: Path | None = None) -> Dataset:
+    """Return a CSV of `path,label` lines, a header allowed; pictures are in `images`, else beside the file.
+
+    Raises: ConfigError naming the line that is wrong.
+    """
+    rows: list[tuple[str, str]] = []
+    reader = csv.reader(read_text(path).splitlines())
+    try:
+        for words in reader:
+            if not words or (reader.line_num == 1 and [w.strip().lower() for w in words[:2]] == ["path", "label"]):
+                continue
+            if len(words) != 2 or not words[0].strip() or not words[1].strip():
+                raise ConfigError(f"{path}:{reader.line_num} is '{','.join(words)[:60]}'", "write path,label")
+            rows.append((words[0].strip(), words[1].strip()))
+    except csv.Error as exc:
+        raise ConfigError(f"{path}:{reader.line_num} is not CSV ({exc})", "correct that line") from exc
+    names = sorted({label for _, label in rows}, key=lambda word: (int(word) if word.isdigit() else 0, word))
+    folder = images or path.parent
+    samples = [Sample(name, folder / name, category=np.array([names.index(label)])) for name, label in rows]
+    return Dataset("classification", "CSV", path, names, samples)
+
+
+def _read(path: Path, images: Path | None) -> Dataset:
+    if path.is_file():
+        if path.suffix.lower() == ".json":
+            return read_coco(path, images)
+        if path.suffix.lower() == ".csv":
+            return read_table(path, images)
+        raise ConfigError(f"{path} is neither .json nor .csv", "give a COCO JSON, a CSV or a folder")
+    if not path.is_dir():
+        raise ConfigError(f"there is no data set {path}", "check the path")
+    if (path / "Annotations").is_dir():
+        return read_voc(path)
+    if (path / "images").is_dir() and (path / "labels").is_dir():
+        return read_yolo(path)
+    if (path / "instances.json").is_file():
+        return read_coco(path / "instances.json", images)
+    if any(entry.is_dir() for entry in path.iterdir()):
+        return read_folders(path)
+    raise ConfigError(
+        f"the format of {path} is not known",
+        "give a COCO JSON, images/ + labels/ (YOLO), Annotations/ + JPEGImages/ (VOC), class folders or a CSV",
+    )

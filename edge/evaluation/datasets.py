@@ -1,0 +1,101 @@
+"""A labelled set of pictures in one plain structure, whatever format it was read from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edge.errors import ConfigError
+
+__all__ = ["PICTURE_SUFFIXES", "Dataset", "Sample", "pictures_in", "read_picture", "read_text"]
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+
+
+def _no_boxes() -> np.ndarray:
+    return np.zeros((0, 4))
+
+
+@dataclass(slots=True)
+class Sample:
+    """One picture and its truth.
+
+    xywh: (N, 4) float64, left, top, width and height in source px; fractions of the picture when the data set is
+    `relative`. category: (N,) int64, positions in Dataset.categories; a classification has exactly one.
+    ignore: (N,) bool, crowds and difficult objects, which count neither for nor against.
+    area: (N,) float64 px^2, by which an object is small, medium or large; empty where the format has none.
+    """
+
+    name: str
+    path: Path
+    size_wh: tuple[int, int] | None = None
+    xywh: np.ndarray = field(default_factory=_no_boxes)
+    category: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    ignore: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    area: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+
+@dataclass(slots=True)
+class Dataset:
+    """Samples of one kind. categories: their names, in order; empty when the format names none (class numbers)."""
+
+    kind: str  # detection or classification
+    form: str  # COCO JSON, YOLO txt, Pascal VOC, class folders or CSV
+    path: Path
+    categories: list[str]
+    samples: list[Sample]
+    relative: bool = False
+
+
+def pictures_in(folder: Path, deep: bool = False) -> list[Path]:
+    """Return the pictures in a folder, sorted by path."""
+    found = folder.rglob("*") if deep else folder.iterdir()
+    return sorted(path for path in found if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a UTF-8 file.
+
+    Raises: ConfigError when it is missing or not text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as exc:
+        raise ConfigError(f"no file {path}", "check the path") from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"cannot read {path} ({exc})", "give a UTF-8 text file") from exc
+
+
+def read_picture(path: Path, size_wh: Sequence[int] | None = None) -> np.ndarray:
+    """Return (H, W, 3) uint8 BGR; `size_wh` is what the annotations say.
+
+    A picture is turned as its EXIF says unless the annotations are for the picture as stored.
+    Raises: ConfigError when it is missing, no picture, or of another size than annotated.
+    """
+    if not path.is_file():
+        raise ConfigError(f"no picture {path}", "check the folder of pictures, or leave it out of the annotations")
+    data = path.read_bytes()
+    encoded = np.frombuffer(data, np.uint8)
+    image = cv2.imdecode(encoded, cv2.IMREAD_COLOR) if _is_complete(data) else None
+    if image is not None and size_wh and (image.shape[1], image.shape[0]) != tuple(size_wh):
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise ConfigError(f"{path} is no picture, or is truncated", "replace or remove the file")
+    height, width = image.shape[:2]
+    if size_wh and (width, height) != tuple(size_wh):
+        raise ConfigError(
+            f"{path} is {width}x{height}, but its annotations are for {size_wh[0]}x{size_wh[1]}",
+            "give the pictures that were annotated",
+        )
+    return image
+
+
+def _is_complete(data: bytes) -> bool:
+    """False for empty and truncated files; decoders paint what is missing grey and call that a success."""
+    if data.startswith(b"\xff\xd8"):
+        return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")  # an end of image after the last scan
+    if data.startswith(b"\x89PNG"):
+        return b"IEND" in data[-64:]
+    return bool(data)

@@ -1,0 +1,163 @@
+"""One evaluation from end to end: the data set, one or two models, their figures and what they mean."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge import __version__
+from edge.evaluation.bootstrap import FEWEST_PICTURES, Interval, warnings_of
+from edge.evaluation.categories import class_names, classes_of_categories
+from edge.evaluation.classification_metrics import hits_of, score_classifier
+from edge.evaluation.compare import at_score, compare_classifiers, compare_detectors, picture_quality
+from edge.evaluation.datasets import Dataset
+from edge.evaluation.detection_metrics import DetectionScores, predictions, score_detector, truths_of
+from edge.evaluation.matching import Predicted, Truth
+from edge.evaluation.runner import RunSettings, operating_score, run_dataset
+from edge.evaluation.store import Seen
+from edge.manifest import sha256_of
+from edge.model import Model
+
+__all__ = ["Evaluation", "Reference", "Side", "evaluate"]
+
+Reference = Callable[[Sequence[Truth], Sequence[Predicted], int], dict[str, float | None]]
+
+
+@dataclass(slots=True)
+class Side:
+    """One model's part: what it said about each picture and the figures. `operating` is its score threshold."""
+
+    title: str
+    settings: RunSettings
+    seen: list[Seen]
+    classes: list[int]
+    operating: float
+    identity: dict[str, Any]
+    figures: dict[str, Any] = field(default_factory=dict)
+    found: list[Predicted] = field(default_factory=list)
+    scores: DetectionScores | None = None
+
+
+@dataclass(slots=True)
+class Evaluation:
+    """Everything an evaluation found out. report is ready for JSON."""
+
+    dataset: Dataset
+    names: list[str]
+    sides: list[Side]
+    report: dict[str, Any]
+
+
+def evaluate(
+    dataset: Dataset,
+    settings: list[RunSettings],
+    folder: Path | None = None,
+    resamples: int = 1000,
+    reference: Reference | None = None,
+) -> Evaluation:
+    """Return the evaluation of one model, or of two on the same pictures.
+
+    reference: another evaluation whose mAP is given as ours; a disagreement is a warning.
+    Raises: ConfigError for wrong data, ModelError when a model cannot run.
+    """
+    sides: list[Side] = []
+    names: list[str] = []
+    for i, choice in enumerate(settings):
+        model = choice.open()
+        try:
+            classes = classes_of_categories(dataset, model.labels, model.decoder.class_count)
+            names = names or class_names(dataset, model.labels)
+            title = "AB"[i] if len(settings) > 1 else ""
+            seen = run_dataset(model, choice, dataset, folder, f"evaluating {title}".strip())
+            sides.append(Side(title, choice, seen, classes, operating_score(model), _identity(model)))
+        finally:
+            model.close()
+    detector = dataset.kind == "detection"
+    for side in sides:
+        if detector:
+            _score_detector(dataset, side, names, resamples, reference)
+        else:
+            side.figures = score_classifier(dataset, side.seen, side.classes, names)
+    report: dict[str, Any] = {
+        "format": 1,
+        "harrier": __version__,
+        "kind": dataset.kind,
+        "data": {"path": str(dataset.path), "form": dataset.form, "pictures": len(dataset.samples)},
+        "models": [{**side.identity, "figures": side.figures, "worst": _worst(dataset, side)} for side in sides],
+    }
+    if len(sides) == 2:
+        report["comparison"] = _compared(dataset, sides, resamples)
+    report["warnings"] = _warnings(dataset, sides, report)
+    return Evaluation(dataset, names, sides, report)
+
+
+def _identity(model: Model) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "reference": str(model.path),
+        "file": str(model.file),
+        "target": model.target,
+        "sha256": sha256_of(model.file),
+        "decoder": model.manifest.decoder.family,
+        "contract": model.origins["contract"],
+    }
+
+
+def _score_detector(
+    dataset: Dataset, side: Side, names: list[str], resamples: int, reference: Reference | None
+) -> None:
+    truths = truths_of(dataset, side.seen)
+    side.found = predictions(side.seen, side.classes)
+    side.scores = score_detector(truths, side.found, names, side.operating, resamples)
+    side.figures = side.scores.figures
+    side.figures["coco"] = reference(truths, side.found, len(names)) if reference else None
+
+
+def _compared(dataset: Dataset, sides: list[Side], resamples: int) -> dict[str, Any]:
+    a, b = sides
+    names = [sample.name for sample in dataset.samples]
+    if a.scores and b.scores:
+        return compare_detectors(
+            names,
+            truths_of(dataset, a.seen),
+            (a.scores.matches, b.scores.matches),
+            (a.found, b.found),
+            (a.operating, b.operating),
+            resamples,
+        )
+    first = [[int(s.class_ids[0]) if len(s.class_ids) else -1 for s in side.seen] for side in sides]
+    hits = hits_of(dataset, a.seen, a.classes), hits_of(dataset, b.seen, b.classes)
+    return compare_classifiers(names, hits, (first[0], first[1]))
+
+
+def _worst(dataset: Dataset, side: Side) -> list[dict[str, Any]]:
+    """The pictures solved worst, as compare.picture_quality (detectors) or the first class (classifiers) tells."""
+    names = [sample.name for sample in dataset.samples]
+    if dataset.kind == "detection":
+        truths = truths_of(dataset, side.seen)
+        found = [at_score(predicted, side.operating) for predicted in side.found]
+        quality = [picture_quality(t, p) for t, p in zip(truths, found, strict=True)]
+    else:
+        quality = hits_of(dataset, side.seen, side.classes)[:, 0].astype(float).tolist()
+    rows = [{"picture": n, "quality": round(q, 4)} for n, q in zip(names, quality, strict=True) if q < 1]
+    return sorted(rows, key=lambda row: (row["quality"], row["picture"]))[:50]
+
+
+def _warnings(dataset: Dataset, sides: list[Side], report: dict[str, Any]) -> list[str]:
+    name, title = ("map", "mAP") if dataset.kind == "detection" else ("top1", "top-1")
+    said: list[str] = []
+    for side in sides:
+        figure, who = side.figures[name], f"{side.title}: " if side.title else ""
+        interval = Interval(figure["value"], figure["low"], figure["high"])
+        said += [w for w in warnings_of(f"{who}{title}", interval, len(side.seen)) if w not in said]
+        coco = side.figures["coco"]["map"] if side.figures.get("coco") else None
+        if coco is not None and abs(coco - figure["value"]) > 1e-6:
+            said.append(f"faster-coco-eval says mAP {coco:.6f}, Harrier {figure['value']:.6f}: please report this")
+        if side.identity["contract"].startswith("a guess"):
+            said.append(f"{who}the pixel contract of {side.identity['name']} is {side.identity['contract']}")
+    few = sum(1 for row in sides[0].figures["classes"] if 0 < row.get("objects", row.get("pictures", 0)) < 20)
+    if few:
+        said.append(f"{few} classes have fewer than 20 examples: their own figures are anecdotes")
+    if "comparison" in report and len(dataset.samples) < FEWEST_PICTURES:
+        said.append("the interval of the drop is the figure to read, not the difference of the two means")
+    return said

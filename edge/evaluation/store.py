@@ -1,0 +1,103 @@
+"""What a model said about each picture, kept as JSON lines so that an interrupted evaluation goes on."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from edge.errors import ConfigError
+
+__all__ = ["ResultStore", "Seen"]
+
+
+@dataclass(slots=True)
+class Seen:
+    """One picture's result: size_wh in px; xyxy (N, 4) float64 source px (empty for classifiers), best first."""
+
+    size_wh: tuple[int, int]
+    xyxy: np.ndarray
+    class_ids: np.ndarray
+    scores: np.ndarray
+
+
+class ResultStore:
+    """Results by picture name, appended to a file named after everything that could change them.
+
+    folder None keeps them in memory only. A line that an interruption cut off is dropped.
+    Raises: ConfigError when the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path | None, settings: dict[str, Any]) -> None:
+        self.results: dict[str, Seen] = {}
+        self.reused = 0
+        self._sizes: dict[str, int] = {}
+        self._file = None
+        if folder is None:
+            return
+        text = json.dumps(settings, sort_keys=True)
+        path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.jsonl"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            good = self._load(path) if path.is_file() else 0
+            self._file = path.open("r+b" if path.is_file() else "w+b")
+            self._file.truncate(good)
+            self._file.seek(good)
+            if good == 0:
+                self._file.write(json.dumps({"settings": settings}).encode() + b"\n")
+        except OSError as exc:
+            raise ConfigError(f"cannot write {path} ({exc.strerror})", "give another --resume folder") from exc
+
+    def __enter__(self) -> "ResultStore":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._file:
+            self._file.close()
+
+    def known(self, name: str, path: Path) -> bool:
+        """Return whether this picture, still of the same size in bytes, has a result."""
+        if name not in self.results or not path.is_file() or self._sizes.get(name) != path.stat().st_size:
+            return False
+        self.reused += 1
+        return True
+
+    def add(self, name: str, path: Path, seen: Seen) -> None:
+        """Keep one result and write it at once."""
+        self.results[name] = seen
+        self._sizes[name] = path.stat().st_size
+        if self._file:
+            record = {
+                "image": name,
+                "bytes": self._sizes[name],
+                "size_wh": seen.size_wh,
+                "xyxy": seen.xyxy.tolist(),
+                "class_ids": seen.class_ids.tolist(),
+                "scores": seen.scores.tolist(),
+            }
+            self._file.write(json.dumps(record).encode() + b"\n")
+            self._file.flush()
+
+    def _load(self, path: Path) -> int:
+        """Read the whole lines and return where the last of them ends."""
+        good = 0
+        for line in path.read_bytes().splitlines(keepends=True):
+            try:
+                record = json.loads(line)
+            except ValueError:
+                break
+            if not line.endswith(b"\n"):
+                break
+            good += len(line)
+            if "image" in record:
+                self.results[record["image"]] = Seen(
+                    (record["size_wh"][0], record["size_wh"][1]),
+                    np.array(record["xyxy"], np.float64).reshape(-1, 4),
+                    np.array(record["class_ids"], np.int64),
+                    np.array(record["scores"], np.float64),
+                )
+                self._sizes[record["image"]] = record["bytes"]
+        return good

@@ -1,0 +1,43 @@
+"""Engines with known faults, and the file they are opened with."""
+
+import time
+
+import numpy as np
+
+from edge.engines.null import NullEngine
+
+CLASSIFIER = """
+[[inputs]]
+name = "image"
+shape = [1, 8, 8, 3]
+layout = "NHWC"
+
+[[outputs]]
+name = "scores"
+shape = [1, 3]
+fill = 0.5
+"""
+
+
+class Sleep2Engine(NullEngine):
+    """Takes 2 ms at least."""
+
+    def run(self) -> None:
+        time.sleep(0.002)
+
+
+class Sleep4Engine(NullEngine):
+    """Takes 4 ms at least."""
+
+    def run(self) -> None:
+        time.sleep(0.004)
+
+
+class LeakEngine(NullEngine):
+    """Keeps 50 kB more with every run."""
+
+    def run(self) -> None:
+        if not hasattr(self, "kept"):
+            self.kept = []
+        self.kept.append(np.ones(50_000, np.uint8))
+        time.sleep(0.002)

@@ -1,0 +1,77 @@
+"""The intervals cover what they promise, also for values that depend on their neighbours."""
+
+import numpy as np
+import pytest
+
+from edge.bench.intervals import Interval, block_length, paired_ratio, percentile_intervals, sen_slope
+
+
+def autocorrelated(rng: np.random.Generator, n: int, rho: float = 0.6) -> np.ndarray:
+    noise = rng.normal(size=n)
+    values = np.empty(n)
+    values[0] = noise[0]
+    for i in range(1, n):
+        values[i] = rho * values[i - 1] + np.sqrt(1 - rho**2) * noise[i]
+    return values
+
+
+def covers(interval: Interval, truth: float) -> bool:
+    return interval.low <= truth <= interval.high
+
+
+def test_the_median_of_correlated_values_is_covered():
+    rng = np.random.default_rng(1)
+    hits = [covers(percentile_intervals(autocorrelated(rng, 400), (50,))[0], 0.0) for _ in range(60)]
+    assert np.mean(hits) >= 0.85
+
+
+def test_blocks_are_longer_where_neighbours_are_alike():
+    rng = np.random.default_rng(2)
+    assert block_length(autocorrelated(rng, 2000, 0.95)) > 2 * block_length(rng.normal(size=2000))
+
+
+def test_one_outlier_does_not_hide_the_correlation():
+    values = autocorrelated(np.random.default_rng(3), 1000, 0.9)
+    plain = block_length(values)
+    values[500] = 1e6
+    assert block_length(values) > plain / 2
+
+
+def test_too_few_values_have_no_bounds():
+    assert percentile_intervals(np.arange(10.0), (50,)) == [Interval(4.5)]
+    p50, p99 = percentile_intervals(np.arange(100.0), (50, 99))
+    assert p50.known
+    assert not p99.known  # one value lies beyond it
+
+
+def test_paired_ratios_are_covered_although_the_machine_drifts():
+    rng = np.random.default_rng(4)
+    hits = []
+    for _ in range(300):
+        load = np.exp(rng.normal(0, 0.5, 12))
+        first, second = load * np.exp(rng.normal(0, 0.05, 12)), 1.2 * load * np.exp(rng.normal(0, 0.05, 12))
+        hits.append(covers(paired_ratio(list(first), list(second)), 1.2))
+    assert 0.91 <= np.mean(hits) <= 0.99
+
+
+def test_the_signed_rank_bounds_are_those_of_the_tables():
+    """Pairs 6: the whole range; pairs 12: the 14th smallest of 78 Walsh averages (critical value 13)."""
+    assert not paired_ratio([1.0] * 5, [2.0] * 5).known
+    logs = np.array([0.01, 0.03, 0.07, 0.15, 0.31, 0.63])
+    found = paired_ratio([1.0] * 6, list(np.exp(logs)))
+    assert (found.low, found.high) == pytest.approx((np.exp(0.01), np.exp(0.63)))
+    logs = np.array([2.0**i for i in range(12)]) / 5000
+    i, j = np.triu_indices(12)
+    walsh = np.sort((logs[i] + logs[j]) / 2)
+    found = paired_ratio([1.0] * 12, list(np.exp(logs)))
+    assert (found.low, found.high) == pytest.approx((np.exp(walsh[13]), np.exp(walsh[-14])))
+
+
+def test_a_slope_is_covered_and_one_outlier_does_not_turn_it():
+    rng = np.random.default_rng(5)
+    t = np.linspace(0, 1, 40)
+    hits = [covers(sen_slope(t, 3 * t + rng.normal(0, 0.2, 40)), 3.0) for _ in range(200)]
+    assert np.mean(hits) >= 0.9
+    y = 3 * t
+    y[20] = 1e6
+    assert sen_slope(t, y).value == pytest.approx(3.0, abs=0.01)

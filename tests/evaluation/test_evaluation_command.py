@@ -1,0 +1,194 @@
+"""`harrier eval` from the command line: real models, all formats, resuming, gates, reports."""
+
+import argparse
+import json
+import logging
+import re
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.errors import ConfigError, EdgeError, MissingBackendError
+from edge.evaluation import command
+from edge.evaluation.gates import AccuracyError
+
+pytestmark = pytest.mark.shared
+
+HEAVY = {"numpy", "cv2", "msgspec", "onnxruntime", "faster_coco_eval"}
+
+
+def run_eval(*words) -> None:
+    parser = argparse.ArgumentParser()
+    command.add_eval_arguments(parser)
+    command.execute_eval(parser.parse_args([str(word) for word in words]))
+
+
+@pytest.fixture(scope="module")
+def small(shared, tmp_path_factory):
+    """The first 20 pictures of coco-val80, areas made those of the boxes, crowds left out, as three formats."""
+    folder = tmp_path_factory.mktemp("small")
+    document = json.loads((shared / "data/coco-val80/instances.json").read_text())
+    document["images"] = document["images"][:20]
+    ids = {image["id"] for image in document["images"]}
+    kept = [a for a in document["annotations"] if a["image_id"] in ids and not a["iscrowd"]]
+    document["annotations"] = [{**a, "area": a["bbox"][2] * a["bbox"][3]} for a in kept]
+    (folder / "coco.json").write_text(json.dumps(document))
+    order = sorted(document["categories"], key=lambda c: c["id"])
+    index = {c["id"]: i for i, c in enumerate(order)}
+    for name in ("yolo", "voc/Annotations"):
+        (folder / name).mkdir(parents=True)
+    (folder / "yolo/labels").mkdir()
+    (folder / "voc/JPEGImages").symlink_to(shared / "data/coco-val80/images")
+    (folder / "yolo/images").mkdir()
+    (folder / "yolo/data.yaml").write_text("names:\n" + "".join(f"- {c['name']}\n" for c in order))
+    for image in document["images"]:
+        name = image["file_name"]
+        (folder / "yolo/images" / name).symlink_to(shared / "data/coco-val80/images" / name)
+        lines, objects = [], ""
+        for a in document["annotations"]:
+            if a["image_id"] == image["id"]:
+                (x, y, w, h), c = a["bbox"], index[a["category_id"]]
+                wide, high = image["width"], image["height"]
+                lines.append(f"{c} {(x + w / 2) / wide!r} {(y + h / 2) / high!r} {w / wide!r} {h / high!r}")
+                corners = (("xmin", x + 1), ("ymin", y + 1), ("xmax", x + w), ("ymax", y + h))
+                box = "".join(f"<{key}>{value!r}</{key}>" for key, value in corners)
+                objects += f"<object><name>{order[c]['name']}</name><bndbox>{box}</bndbox></object>"
+        (folder / "yolo/labels" / name.replace("jpg", "txt")).write_text("\n".join(lines))
+        text = f"<annotation><filename>{name}</filename>{objects}</annotation>"
+        (folder / "voc/Annotations" / name.replace("jpg", "xml")).write_text(text)
+    (folder / "labels.txt").write_text("".join(f"{c['name']}\n" for c in order))
+    return folder
+
+
+def test_the_whole_set_gives_the_reference_map(shared, tmp_path, capsys):
+    data = shared / "data/coco-val80/instances.json"
+    run_eval(shared / "models/yolox_nano.onnx", data, "--iou", 0.65, "--resamples", 100, "--json", tmp_path / "r.json")
+    report = json.loads((tmp_path / "r.json").read_text())
+    figures = report["models"][0]["figures"]
+    assert figures["map"]["value"] == pytest.approx(0.307, abs=0.003)
+    for key, ours in (("map", figures["map"]), ("map50", figures["map50"]), ("map75", figures["map75"])):
+        assert ours["value"] == pytest.approx(figures["coco"][key], abs=1e-6)
+    for size in ("small", "medium", "large"):
+        assert figures["sizes"][size]["map"] == pytest.approx(figures["coco"][f"map_{size}"], abs=1e-6)
+    assert figures["map"]["low"] < 0.258 < figures["map"]["high"]  # what its authors report for all 5000 pictures
+    text = capsys.readouterr().out
+    assert "mAP50-95" in text
+    assert "warning: only 80 pictures" in text
+
+
+def test_all_formats_give_the_same_figures(shared, small, tmp_path):
+    model, images = shared / "models/yolox_nano.onnx", shared / "data/coco-val80/images"
+    options = ("--labels", small / "labels.txt", "--resamples", 10, "--resume", tmp_path / "kept")
+    found = {}
+    for form, data in (("coco", "coco.json"), ("yolo", "yolo"), ("voc", "voc")):
+        extra = ("--images", images) if form == "coco" else ()
+        run_eval(model, small / data, *options, *extra, "--json", tmp_path / form)
+        found[form] = json.loads((tmp_path / form).read_text())["models"][0]["figures"]
+    for other in ("yolo", "voc"):
+        assert found[other]["map"]["value"] == pytest.approx(found["coco"]["map"]["value"], abs=1e-9)
+        assert found[other]["map50"]["value"] == pytest.approx(found["coco"]["map50"]["value"], abs=1e-9)
+        for size, entry in found["coco"]["sizes"].items():
+            assert found[other]["sizes"][size]["map"] == pytest.approx(entry["map"], abs=1e-9)
+    assert found["coco"]["map"]["value"] > 0.2
+
+
+def test_an_interrupted_run_goes_on(shared, small, tmp_path, capfd, caplog):
+    caplog.set_level(logging.INFO)  # as without --quiet
+    words = (shared / "models/yolox_nano.onnx", small / "yolo", "--resamples", 10, "--resume", tmp_path)
+    run_eval(*words, "--json", tmp_path / "whole.json")
+    (kept,) = tmp_path.glob("*.jsonl")
+    lines = kept.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 21
+    kept.write_bytes(b"".join(lines[:8]) + lines[8][:50])  # as a kill in the middle of a write leaves it
+    capfd.readouterr()
+    run_eval(*words, "--json", tmp_path / "again.json")
+    assert "20 pictures, 7 from before" in capfd.readouterr().err
+    assert kept.read_bytes().splitlines(keepends=True)[:9] == lines[:9]
+    whole, again = (json.loads((tmp_path / name).read_text()) for name in ("whole.json", "again.json"))
+    assert whole["models"][0]["figures"]["map"] == again["models"][0]["figures"]["map"]
+    run_eval(*words, "--score", 0.3)
+    assert len(list(tmp_path.glob("*.jsonl"))) == 2  # other settings, other results
+    run_eval(shared / "models/FastestDet.onnx", *words[1:])
+    assert len(list(tmp_path.glob("*.jsonl"))) == 3
+
+
+def test_two_models_are_compared_and_the_page_shows_it(shared, small, tmp_path, capsys):
+    page, grid = tmp_path / "page.html", tmp_path / "grid.png"
+    words = (shared / "models/yolox_nano.onnx", small / "yolo", "--compare", shared / "models/FastestDet.onnx")
+    with pytest.raises(AccuracyError, match="--max-drop is 0.01") as caught:
+        run_eval(*words, "--resamples", 50, "--html", page, "--grid", grid, "--max-drop", 0.01)
+    assert caught.value.exit_code == 5
+    assert "B is worse" in capsys.readouterr().out
+    text = page.read_text()
+    assert len(re.findall("<img [^>]*data:image/jpeg;base64,", text)) == 8
+    assert text.count("<svg") == 2
+    assert not re.search(r'(?:src|href)="(?!data:)', text)
+    assert cv2.imread(str(grid)).shape[1] > 1200  # truth, A and B
+
+
+def test_gates_and_mistakes(shared, small, tmp_path):
+    model = shared / "models/yolox_nano.onnx"
+    run_eval(model, small / "yolo", "--limit", 5, "--resamples", 10, "--min-map", 0.01)
+    with pytest.raises(AccuracyError, match="--min-map"):
+        run_eval(model, small / "yolo", "--limit", 5, "--resamples", 10, "--min-map", 0.99)
+    with pytest.raises(ConfigError, match="needs two models"):
+        run_eval(model, small / "yolo", "--max-drop", 0.1)
+    with pytest.raises(EdgeError, match="there is no model"):
+        run_eval(model, small / "yolo", "--compare", "nowhere")
+    (tmp_path / "person").mkdir()
+    (tmp_path / "person/face.jpg").symlink_to(shared / "data/images/face.jpg")
+    with pytest.raises(ConfigError, match="gives detections"):
+        run_eval(model, tmp_path, "--labels", small / "labels.txt")
+    with pytest.raises(ConfigError, match="no picture"):
+        run_eval(model, small / "coco.json", "--images", tmp_path)
+
+
+def folder_set(shared, folder):
+    """Two classes, three pictures: two that MobileNet knows and one under a wrong name."""
+    for name, label in (("cat_720p.jpg", "Egyptian cat"), ("parrot.jpg", "macaw"), ("pets.jpg", "macaw")):
+        (folder / label).mkdir(exist_ok=True)
+        (folder / label / name).symlink_to(shared / "data/images" / name)
+    return folder
+
+
+def test_a_classifier_on_folders_and_csv(shared, tmp_path, capsys):
+    model, labels = (shared / "models" / n for n in ("mobilenet_v2_1.0_224_quant.tflite", "imagenet_labels.txt"))
+    (tmp_path / "set").mkdir()
+    data = folder_set(shared, tmp_path / "set")
+    run_eval(model, data, "--labels", labels, "--json", tmp_path / "a.json", "--html", tmp_path / "a.html")
+    report = json.loads((tmp_path / "a.json").read_text())
+    figures = report["models"][0]["figures"]
+    table = "path,label\n" + "".join(f"{p.relative_to(tmp_path)},{p.parent.name}\n" for p in data.rglob("*.jpg"))
+    (tmp_path / "set.csv").write_text(table)
+    run_eval(model, tmp_path / "set.csv", "--labels", labels, "--json", tmp_path / "b.json", "--compare", model)
+    again = json.loads((tmp_path / "b.json").read_text())
+    assert again["models"][0]["figures"]["top1"] == figures["top1"]
+    assert again["comparison"]["drop"]["value"] == 0
+    assert figures["top1"]["value"] <= figures["top5"]["value"] < 1  # pets are no macaw
+    matrix = np.array(figures["confusion"]["counts"])
+    assert figures["confusion"]["names"] == ["Egyptian cat", "macaw", "other"]
+    assert matrix.sum() == 3
+    assert np.trace(matrix[:2, :2]) == round(3 * figures["top1"]["value"])
+    assert matrix[1, 1] == 1
+    assert figures["classes"][1]["recall"]["value"] == 0.5
+    assert "top-1" in capsys.readouterr().out
+
+
+def test_without_faster_coco_eval_the_install_line_is_given(shared, small, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faster_coco_eval", None)
+    monkeypatch.delitem(sys.modules, "edge.evaluation.coco_reference", raising=False)
+    with pytest.raises(MissingBackendError, match=r"harrier-edge\[eval\]"):
+        run_eval(shared / "models/yolox_nano.onnx", small / "yolo")
+
+
+def test_the_arguments_need_nothing_heavy():
+    script = (
+        "import argparse, sys\nfrom edge.evaluation import command\np = argparse.ArgumentParser()\n"
+        "command.add_eval_arguments(p)\ncommand.add_explain_arguments(argparse.ArgumentParser())\n"
+        "p.parse_args(['m', 'd'])\nprint(*{name.split('.')[0] for name in sys.modules})"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert not set(out.stdout.split()) & HEAVY

@@ -1,0 +1,153 @@
+"""`harrier explain` finds the stage that was spoiled on purpose."""
+
+import argparse
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from edge.config import EngineSection
+from edge.errors import ConfigError
+from edge.evaluation import command
+from edge.evaluation.bridge import Bridge, move
+from edge.evaluation.explain import sqnr_db
+from edge.model import open_model
+from edge.tensor import Quantization, TensorSpec
+
+pytestmark = pytest.mark.shared
+
+MANIFEST = """
+format = 1
+name = "{name}"
+[targets.onnx]
+file = "model.onnx"
+outputs = {{ raw = "{output}" }}
+[input]
+placement = "top_left"
+pad_value = 114
+channel_order = "{channels}"
+scale = {scale}
+[decoder]
+family = "yolox"
+score_threshold = {score}
+params = {{ activated = {activated} }}
+"""
+
+
+@pytest.fixture
+def bundle(shared, tmp_path):
+    """Make a bundle of YOLOX-Nano in which one thing may be wrong."""
+    model = onnx.load(str(shared / "models/yolox_nano.onnx"))
+
+    def make(name, channels="bgr", scale=1.0, score=0.25, activated="true", noise=0.0):
+        folder = tmp_path / name
+        folder.mkdir()
+        if noise:
+            rng = np.random.default_rng(0)
+            spoiled = onnx.ModelProto()
+            spoiled.CopyFrom(model)
+            for tensor in spoiled.graph.initializer:
+                values = numpy_helper.to_array(tensor)
+                if values.ndim == 4:
+                    loud = (values + rng.normal(0, noise * values.std(), values.shape)).astype(np.float32)
+                    tensor.CopyFrom(numpy_helper.from_array(loud, tensor.name))
+            onnx.save(spoiled, str(folder / "model.onnx"))
+        else:
+            shutil.copy(shared / "models/yolox_nano.onnx", folder / "model.onnx")
+        output = model.graph.output[0].name
+        text = MANIFEST.format(
+            name=name, output=output, channels=channels, scale=scale, score=score, activated=activated
+        )
+        (folder / "manifest.toml").write_text(text)
+        return folder
+
+    return make
+
+
+def findings(shared, tmp_path, a, b, *more) -> dict:
+    parser = argparse.ArgumentParser()
+    command.add_explain_arguments(parser)
+    data = shared / "data/coco-val80/instances.json"
+    words = [a, data, "--compare", b, "--pictures", 6, "--json", tmp_path / "found.json", *more]
+    command.execute_explain(parser.parse_args([str(word) for word in words]))
+    return json.loads((tmp_path / "found.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "stage", "cure"),
+    [
+        ({"channels": "rgb"}, "preprocessing", "channels look reversed"),
+        ({"scale": 0.3}, "preprocessing", "scaled or shifted"),
+        ({"noise": 0.08}, "engine", "output 'raw' has"),
+        ({"activated": "false"}, "decode", "params.activated"),
+        ({"score": 0.6}, "thresholds", "score_threshold"),
+    ],
+)
+def test_the_spoiled_stage_is_named(shared, tmp_path, bundle, capsys, wrong, stage, cure):
+    found = findings(shared, tmp_path, bundle("good"), bundle("spoiled", **wrong))
+    assert found["stage"] == stage
+    assert cure in found["cure"]
+    assert found["shares"][stage] > 0.1
+    assert sum(found["shares"].values()) == pytest.approx(1 - found["agreement"])
+    assert max(value for name, value in found["shares"].items() if name != stage) < 0.02
+    text = capsys.readouterr().out
+    assert f"{stage} causes" in text
+    assert "cure: " in text
+
+
+def test_two_wrong_stages_share_the_blame(shared, tmp_path, bundle):
+    found = findings(shared, tmp_path, bundle("good"), bundle("spoiled", channels="rgb", score=0.5))
+    assert found["shares"]["preprocessing"] > 0.05
+    assert found["shares"]["thresholds"] > 0.05
+    assert abs(found["shares"]["engine"]) < 0.01
+    equal = findings(shared, tmp_path, bundle("good2"), bundle("spoiled2", score=0.5), "--score", 0.3)
+    assert equal["stage"] is None
+    assert equal["agreement"] == 1
+
+
+def test_a_report_of_a_comparison_is_enough(shared, tmp_path, bundle, capsys):
+    evaluate, explain = argparse.ArgumentParser(), argparse.ArgumentParser()
+    command.add_eval_arguments(evaluate)
+    command.add_explain_arguments(explain)
+    data = shared / "data/coco-val80/instances.json"
+    words = [bundle("good"), data, "--compare", bundle("spoiled", channels="rgb"), "--limit", 6, "--resamples", 10]
+    command.execute_eval(evaluate.parse_args([*map(str, words), "--json", str(tmp_path / "diff.json")]))
+    command.execute_explain(explain.parse_args([str(tmp_path / "diff.json"), "--pictures", "2"]))
+    assert "preprocessing causes" in capsys.readouterr().out
+    (tmp_path / "diff.json").write_text("{}")
+    with pytest.raises(ConfigError, match="no report of a comparison"):
+        command.execute_explain(explain.parse_args([str(tmp_path / "diff.json")]))
+    with pytest.raises(ConfigError, match="nothing to compare"):
+        command.execute_explain(explain.parse_args([str(tmp_path / "good")]))
+
+
+def test_two_networks_are_refused(shared, tmp_path, bundle):
+    with pytest.raises(ConfigError, match="two builds of one network"):
+        findings(shared, tmp_path, bundle("good"), shared / "models/FastestDet.onnx")
+
+
+def test_the_bridge_changes_nothing_where_both_sides_are_one_model(shared):
+    model = open_model(str(shared / "models/yolox_nano.onnx"), EngineSection())
+    bridge = Bridge(model, model, model)
+    bridge.inputs[0][...] = np.random.default_rng(0).uniform(0, 255, bridge.inputs[0].shape)
+    bridge.run()
+    model.engine.inputs[0][...] = bridge.inputs[0]
+    model.engine.run()
+    assert np.array_equal(bridge.outputs[0], model.engine.outputs[0])
+    model.close()
+
+
+def test_values_move_between_layouts_and_dtypes():
+    real = np.arange(24, dtype=np.float32).reshape(1, 4, 6) / 10
+    spec = TensorSpec("", (1, 6, 4), np.dtype(np.int8), None, Quantization(0.1, -5))
+    into = np.zeros(spec.shape, spec.dtype)
+    move(real, spec, into)
+    assert into[0, :, 0].tolist() == [-5, -4, -3, -2, -1, 0]
+    flat = np.zeros((24,), np.float32)
+    with pytest.raises(ConfigError, match="do not correspond"):
+        move(real, TensorSpec("", (24,), np.dtype(np.float32)), flat)
+    assert sqnr_db(np.ones(4), np.full(4, 1.1)) == pytest.approx(20)
+    assert sqnr_db(np.ones(4), np.ones(4)) == 150
