@@ -50,7 +50,8 @@ class RtspSource:
             address = urlsplit(self._url)
             self._host, self._port = address.hostname or "", address.port or 554
         except ValueError as exc:
-            raise ConfigError(f"{self._name} is no address", "write rtsp://HOST:554/PATH, with %2F for / in a password") from exc
+            cure = "write rtsp://HOST:554/PATH, with %2F for / in a password"
+            raise ConfigError(f"{self._name} is no address", cure) from exc
         if not self._host:
             raise ConfigError(f"{self._name} names no host", "write rtsp://HOST:554/PATH")
         self._video: cv2.VideoCapture | None = None
