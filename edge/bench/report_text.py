@@ -52,7 +52,7 @@ def _fact(value: object) -> str:
 
 
 def _machine(report: Report) -> str:
-    return "\n".join(f"{name:<18}{text}" for name, text in machine_lines(report))
+    return "\n".join(f"{name:<20}{text}" for name, text in machine_lines(report))
 
 
 def _setup(setup: Setup) -> str:
