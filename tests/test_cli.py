@@ -226,7 +226,22 @@ def test_a_closed_pipe_ends_run_and_listen_quietly(face, pictures):
     )
     assert result.stdout.count("\n") == 2
     assert "Traceback" not in result.stderr
+    assert "BrokenPipe" not in result.stderr
     assert result.returncode == 0, result.stderr
+
+
+def test_a_closed_pipe_ends_listen_quietly(face, pictures):
+    source = f"images://{pictures}?fps=50&loop=yes"
+    runner = start("run", "--model", "face", "--source", source, "--publish", "tcp://127.0.0.1:0")
+    command = f"{shlex.join(HARRIER)} listen {address_of(runner)} | head -n 2"
+    result = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, timeout=DEADLINE_S
+    )
+    runner.send_signal(signal.SIGINT)
+    runner.communicate(timeout=10)
+    assert result.stdout.count("\n") == 2
+    assert result.stderr == ""
+    assert result.returncode == 0
 
 
 def test_models_list_and_pull(face):

@@ -1,6 +1,7 @@
 """Messages to standard output or appended to a file, written by a thread so that a slow disk never blocks the loop."""
 
 import contextlib
+import os
 import queue
 import sys
 import threading
@@ -92,7 +93,10 @@ class StdoutPublisher(_Writer):
 
     def __init__(self, uri: Uri) -> None:
         self.check(uri)
-        super().__init__(sys.stdout.buffer, "standard output", uri.options(PublisherOptions))
+        sys.stdout.flush()
+        # a descriptor of its own: what is left in sys.stdout when the reader is gone would fail at exit
+        stream = open(os.dup(sys.stdout.fileno()), "wb", buffering=0)  # noqa: SIM115
+        super().__init__(stream, "standard output", uri.options(PublisherOptions))
 
 
 class FilePublisher(_Writer):
