@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from edge import __version__
+from edge.arguments import positive, seconds, unit_interval
 from edge.bench import command as bench_command
 from edge.errors import EdgeError
 from edge.evaluation import command as evaluation_command
@@ -66,10 +67,10 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     run.add_argument(
         "--publish", metavar="URI", action="append", help="stdout://, file://, tcp://, udp:// (repeatable)"
     )
-    run.add_argument("--score", metavar="S", type=_unit, help="score threshold, 0 to 1")
-    run.add_argument("--iou", metavar="T", type=_unit, help="NMS overlap threshold, 0 to 1")
-    run.add_argument("--frames", metavar="N", type=_positive, help="stop after N frames")
-    run.add_argument("--seconds", metavar="S", type=_seconds, help="stop after S seconds")
+    run.add_argument("--score", metavar="S", type=unit_interval, help="score threshold, 0 to 1")
+    run.add_argument("--iou", metavar="T", type=unit_interval, help="NMS overlap threshold, 0 to 1")
+    run.add_argument("--frames", metavar="N", type=positive, help="stop after N frames")
+    run.add_argument("--seconds", metavar="S", type=seconds, help="stop after S seconds")
     run.add_argument("--stats", metavar="FILE.json", type=Path, help="write what was measured")
     run.set_defaults(command=_run)
 
@@ -83,9 +84,9 @@ def _add_check(commands: argparse._SubParsersAction) -> None:
 def _add_listen(commands: argparse._SubParsersAction) -> None:
     listen = commands.add_parser("listen", help="print what a publisher sends")
     listen.add_argument("uri", metavar="URI", help="tcp://HOST:PORT or udp://:PORT")
-    listen.add_argument("--count", metavar="N", type=_positive, help="stop after N messages")
+    listen.add_argument("--count", metavar="N", type=positive, help="stop after N messages")
     listen.add_argument("--json", action="store_true", help="print the messages as they are")
-    listen.add_argument("--timeout", metavar="S", type=_seconds, default=10.0, help="give up after S silent seconds")
+    listen.add_argument("--timeout", metavar="S", type=seconds, default=10.0, help="give up after S silent seconds")
     listen.set_defaults(command=_listen)
 
 
@@ -172,30 +173,3 @@ def _models_pull(arguments: argparse.Namespace) -> None:
     folder = catalogue.pull(arguments.name, lambda stage, done, total: progress.update(done, stage, total))
     progress.clear()
     print(folder)
-
-
-def _unit(text: str) -> float:
-    value = _number(text)
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = _number(text)
-    if not 0.0 < value < 1e9:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
-    return value
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return int(text)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} is not a number") from None

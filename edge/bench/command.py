@@ -5,6 +5,8 @@ import re
 from importlib import import_module
 from pathlib import Path
 
+from edge.arguments import count, positive, seconds
+
 __all__ = ["add_arguments", "duration_s", "execute"]
 
 _UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -23,10 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--compare", nargs=2, metavar=("A", "B"), help="two configurations or models, measured in turns in one run"
     )
     how = parser.add_argument_group("how")
-    how.add_argument("--frames", metavar="N", type=_positive, help="frames per repeat (default 100, --compare 50)")
-    how.add_argument("--seconds", metavar="S", type=_seconds, help="seconds per repeat, instead of --frames")
-    how.add_argument("--warm-up", metavar="N", type=_count, default=30, help="frames before anything is measured")
-    how.add_argument("--repeats", metavar="N", type=_positive, help="blocks (default 5, with --compare 12 pairs)")
+    how.add_argument("--frames", metavar="N", type=positive, help="frames per repeat (default 100, --compare 50)")
+    how.add_argument("--seconds", metavar="S", type=seconds, help="seconds per repeat, instead of --frames")
+    how.add_argument("--warm-up", metavar="N", type=count, default=30, help="frames before anything is measured")
+    how.add_argument("--repeats", metavar="N", type=positive, help="blocks (default 5, with --compare 12 pairs)")
     how.add_argument("--soak", metavar="DURATION", type=duration_s, help="a long run: 8h, 30m, 10s")
     how.add_argument("--photon", metavar="LIGHT", help="terminal, or a LED's file under /sys/class/leds/")
     how.add_argument("--startup", action="store_true", help="time process start to first message too")
@@ -57,24 +59,3 @@ def duration_s(text: str) -> float:
     if "".join(number + unit for number, unit in parts) != text.strip().lower() or total <= 0:
         raise argparse.ArgumentTypeError(f"'{text}' is not a duration such as 8h, 30m or 10s")
     return total
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number of seconds")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is negative")
-    return value

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge.arguments import positive, unit_interval
 from edge.errors import ConfigError, MissingBackendError
 from edge.evaluation.gates import AccuracyError
 
@@ -29,13 +30,15 @@ def add_eval_arguments(parser: argparse.ArgumentParser) -> None:
     _add_model_options(parser)
     parser.add_argument("--compare", metavar="TARGET_OR_MODEL", help="a second target of the bundle, or another model")
     parser.add_argument("--resume", metavar="FOLDER", type=Path, help="keep each picture's result there and go on")
-    parser.add_argument("--resamples", metavar="N", type=_positive, default=1000, help="bootstrap rounds (1000)")
+    parser.add_argument("--resamples", metavar="N", type=positive, default=1000, help="bootstrap rounds (1000)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the report as JSON")
     parser.add_argument("--html", metavar="FILE", type=Path, help="write the report as one self-contained page")
     parser.add_argument("--grid", metavar="FILE.png", type=Path, help="write the most telling pictures as one image")
-    parser.add_argument("--min-map", metavar="X", type=_unit, help="exit with 5 when mAP50-95 is lower")
-    parser.add_argument("--min-top1", metavar="X", type=_unit, help="exit with 5 when top-1 is lower")
-    parser.add_argument("--max-drop", metavar="X", type=_unit, help="exit with 5 when B is worse than A by more")
+    parser.add_argument("--min-map", metavar="X", type=unit_interval, help="exit with 5 when mAP50-95 is lower")
+    parser.add_argument("--min-top1", metavar="X", type=unit_interval, help="exit with 5 when top-1 is lower")
+    parser.add_argument(
+        "--max-drop", metavar="X", type=unit_interval, help="exit with 5 when B is worse than A by more"
+    )
 
 
 def add_explain_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +47,7 @@ def add_explain_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", type=Path, nargs="?", help="the data set, when DIFF is a model")
     parser.add_argument("--compare", metavar="TARGET_OR_MODEL", help="model B, when DIFF is a model")
     _add_model_options(parser)
-    parser.add_argument("--pictures", metavar="K", type=_positive, default=16, help="how many pictures to look at (16)")
+    parser.add_argument("--pictures", metavar="K", type=positive, default=16, help="how many pictures to look at (16)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the findings as JSON")
 
 
@@ -102,11 +105,11 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", metavar="FOLDER", type=Path, help="the pictures, when not beside the annotations")
     parser.add_argument("--target", metavar="TARGET", help="which target of the bundle (the first that runs here)")
     parser.add_argument("--labels", metavar="FILE", help="class names, one a line, for a bare model file")
-    parser.add_argument("--threads", metavar="N", type=_positive, help="threads of the engine")
-    parser.add_argument("--score", metavar="S", type=_unit, help="least score that is kept (eval: 0.001)")
-    parser.add_argument("--iou", metavar="T", type=_unit, help="NMS overlap threshold (the model's own)")
-    parser.add_argument("--max-detections", metavar="N", type=_positive, default=100, help="most for a picture (100)")
-    parser.add_argument("--limit", metavar="N", type=_positive, help="only the first N pictures")
+    parser.add_argument("--threads", metavar="N", type=positive, help="threads of the engine")
+    parser.add_argument("--score", metavar="S", type=unit_interval, help="least score that is kept (eval: 0.001)")
+    parser.add_argument("--iou", metavar="T", type=unit_interval, help="NMS overlap threshold (the model's own)")
+    parser.add_argument("--max-detections", metavar="N", type=positive, default=100, help="most for a picture (100)")
+    parser.add_argument("--limit", metavar="N", type=positive, help="only the first N pictures")
 
 
 def _settings(arguments: argparse.Namespace, kind: str) -> "list[RunSettings]":
@@ -191,17 +194,3 @@ def _from_report(arguments: argparse.Namespace) -> list[str]:
             f"{arguments.diff} is no report of a comparison ({exc})", "eval --compare B --json FILE"
         ) from exc
     return chosen
-
-
-def _unit(text: str) -> float:
-    value = float(text)
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return value

@@ -11,7 +11,7 @@ FLOORS = {
     "flatbuffer tflite_file ultralytics embedded fetch catalogue bundle",
     2: "sources preprocess engines decoders nms tracking geometry publishers",
     3: "model pipeline health realtime",
-    4: "run stats progress draw inspection client testing bench evaluation doctor web cli __main__",
+    4: "arguments run stats progress draw inspection client testing bench evaluation doctor web cli __main__",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 LAZY_MODULES = {"edge.cli", "edge.evaluation.command"}  # each subcommand imports what it needs, so that --help is quick
