@@ -82,7 +82,9 @@ def run(config: RunConfig, frames: int | None = None, seconds: float | None = No
                 reason = ""
                 break
             watch.publishers(pipeline.publishers)
-            if (frames and pipeline.timings.count >= frames) or all(p.reader_gone for p in pipeline.publishers):
+            if frames and pipeline.timings.count >= frames:
+                break
+            if pipeline.publishers and all(p.reader_gone for p in pipeline.publishers):
                 break
         pipeline.relay_events(at_end=True)
         pipeline.publish_status("closed", reason, monotonic_ns())

@@ -37,13 +37,15 @@ class StageTimings:
         self._wall = np.zeros(capacity, np.int64)
         self._age = np.zeros(capacity, np.int64)
         self._start = self._last = 0
-        self._row = self._stages[0]
+        self._row = np.zeros(len(Stage), np.int64)
+        self._open = False
 
     def start(self) -> None:
-        """Begin a step."""
-        self._row = self._stages[self.count % self.capacity]
-        self._row[:] = 0
-        self._start = self._last = monotonic_ns()
+        """Begin a step, or go on with one that got no frame: its waiting belongs to the next frame."""
+        if not self._open:
+            self._open = True
+            self._row[:] = 0
+            self._start = self._last = monotonic_ns()
 
     def lap(self, stage: Stage) -> None:
         """Charge the time since the last lap to `stage`."""
@@ -55,7 +57,9 @@ class StageTimings:
         """End a step: store its wall time and the age its result had when it was published."""
         slot = self.count % self.capacity
         self._age[slot] = t_publish_ns - t_capture_ns
+        self._stages[slot] = self._row
         self._wall[slot] = monotonic_ns() - self._start
+        self._open = False
         self.count += 1
 
     @property

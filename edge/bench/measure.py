@@ -58,7 +58,7 @@ class Block:
 
     @property
     def stepping_s(self) -> float:
-        """The part of elapsed_s in which steps were made: without the reads that ended without a frame."""
+        """The part of elapsed_s in which steps were made: without the silent reads after its last frame."""
         return self.elapsed_s - self.timeout_ns / 1e9
 
 
@@ -127,6 +127,7 @@ def measure_block(
             break
         ends[laps.count - 1] = monotonic_ns()
         steps += 1
+        timeout_ns = 0  # the waiting that led to this frame is in its WAIT; only what follows the last is apart
         if after_step:
             after_step(pipeline)
         if laps.count == _CHUNK:

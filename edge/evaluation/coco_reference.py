@@ -4,11 +4,11 @@ import contextlib
 import io
 from collections.abc import Sequence
 
-from faster_coco_eval import COCO, COCOeval_faster, __version__
+from faster_coco_eval import COCO, COCOeval_faster
 
 from edge.evaluation.matching import Predicted, Truth
 
-__all__ = ["NAMES", "reference_figures", "reference_name"]
+__all__ = ["NAMES", "reference_figures"]
 
 NAMES = (
     "map",
@@ -24,11 +24,6 @@ NAMES = (
     "ar_medium",
     "ar_large",
 )
-
-
-def reference_name() -> str:
-    """Return the name and version of the evaluation."""
-    return f"faster-coco-eval {__version__}"
 
 
 def reference_figures(truths: Sequence[Truth], found: Sequence[Predicted], class_count: int) -> dict[str, float | None]:

@@ -137,9 +137,7 @@ def _reference() -> "Reference":
 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     """What `explain` needs to run the same comparison again."""
-    words = {
-        name: getattr(arguments, name) for name in ("model", "compare", "labels", "iou", "max_detections", "limit")
-    }
+    words = {name: getattr(arguments, name) for name in _KEPT_OPTIONS}
     return {**words, "images": str(arguments.images) if arguments.images else None}
 
 
