@@ -56,11 +56,13 @@ def read_budgets(path: Path) -> Budgets:
 def limits_for(budgets: Budgets, board: str | None, cpu: str | None) -> tuple[str, Limits]:
     """Return the first table whose name is this board's or CPU's, and its name; "*" is any board, and comes last.
 
-    Raises: ConfigError when no table is for this board.
+    Raises: ConfigError when no table is for this board, or its table is empty.
     """
     names = [name for name in (board, cpu) if name]
     for pattern in sorted(budgets.boards, key=lambda text: text == "*"):
         if pattern == "*" or any(fnmatch.fnmatch(name.lower(), f"*{pattern.lower()}*") for name in names):
+            if budgets.boards[pattern] == Limits():
+                raise ConfigError(f'[boards."{pattern}"] has no limit, so anything would keep it', "add one")
             return pattern, budgets.boards[pattern]
     seen = " / ".join(names) or "a board without a name"
     raise ConfigError(f"no budget is for {seen}", 'add [boards."NAME"] with a part of that name, or [boards."*"]')

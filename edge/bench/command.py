@@ -29,10 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--seconds", metavar="S", type=seconds, help="seconds per repeat, instead of --frames")
     how.add_argument("--warm-up", metavar="N", type=count, default=30, help="frames before anything is measured")
     how.add_argument("--repeats", metavar="N", type=positive, help="blocks (default 5, with --compare 12 pairs)")
-    how.add_argument("--soak", metavar="DURATION", type=duration_s, help="a long run: 8h, 30m, 10s")
+    how.add_argument(
+        "--soak", metavar="DURATION", type=duration_s, help="a long run: 8h, 30m; exit code 6 for a leak or drift"
+    )
     how.add_argument("--photon", metavar="LIGHT", help="terminal, or a LED's file under /sys/class/leds/")
     how.add_argument("--startup", action="store_true", help="time process start to first message too")
-    how.add_argument("--budget", metavar="BOARD.toml", type=Path, help="limits per board; exit code 6 when exceeded")
+    how.add_argument("--budget", metavar="BOARD.toml", type=Path, help="limits per board; exit code 6 if not kept")
     how.add_argument("--strict", action="store_true", help="refuse a run on a busy or throttled machine (exit code 4)")
     out = parser.add_argument_group("what is written")
     out.add_argument("--json", metavar="FILE", type=Path, help="everything, in the documented schema")
@@ -43,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace) -> int:
     """Run the benchmark, print the table, write what was asked for, and return the exit code.
 
-    0 ok, 4 a run that does not count with --strict, 6 a budget that was not kept.
+    0 ok, 4 a run that does not count with --strict, 6 a budget that was not kept or a soak that found a problem.
     Raises: EdgeError from whichever part cannot open.
     """
     return import_module("edge.bench.session").execute(arguments)

@@ -17,6 +17,7 @@ from edge.bench.summaries import distribution_of
 from edge.clock import monotonic_ns
 from edge.errors import ConfigError, DeviceError, SourceTimeoutError
 from edge.pipeline import Pipeline
+from edge.progress import Progress
 
 __all__ = ["Flash", "LedLight", "Light", "TerminalLight", "match_flashes", "measure_photon", "open_light"]
 
@@ -36,9 +37,16 @@ class Light(Protocol):
 
 
 class TerminalLight:
-    """The whole terminal in white or black: point the camera at the screen and make the window large."""
+    """The whole terminal in white or black: point the camera at the screen and make the window large.
+
+    Raises: ConfigError when standard output is no terminal.
+    """
 
     name = "terminal"
+
+    def __init__(self) -> None:
+        if not sys.stdout.isatty():
+            raise ConfigError("--photon terminal flashes nothing: standard output is no terminal", "do not redirect it")
 
     def switch(self, on: bool) -> None:
         """Fill the screen."""
@@ -64,7 +72,7 @@ class LedLight:
             self._before = self._file.read_text().strip()
             most = self._file.with_name("max_brightness")
             self._most = most.read_text().strip() if most.is_file() else "1"
-            self._file.write_text("0")
+            self._file.write_text(self._before or "0")  # only whether it can: what fails later must not darken it
         except OSError as exc:
             raise ConfigError(
                 f"cannot switch the light {path} ({exc.strerror})", "check the path, or use sudo"
@@ -150,6 +158,7 @@ def measure_photon(
 
     thread = threading.Thread(target=flash, name="bench light", daemon=True)
     thread.start()
+    progress = Progress("light to message", flashes, live=not isinstance(light, TerminalLight))
     rows: list[tuple[int, int, int]] = []
     try:
         while not done.is_set():
@@ -161,6 +170,7 @@ def measure_photon(
             if pipeline.frame is not None:
                 grey = int(1000 * float(pipeline.frame.image[::8, ::8].mean()))
                 rows.append((t_message_ns, pipeline.frame.info.t_capture_ns, grey))
+            progress.update(len(t_on_ns), f"{len(t_on_ns)} of {flashes} flashes")
     finally:
         stop.set()
         thread.join()

@@ -1,12 +1,12 @@
 """The plots of the report as PNG files, for documents that take no HTML. Needs matplotlib: the extra `report`."""
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from edge.bench.files import load_figure_class
 from edge.bench.results import Report
 from edge.bench.summaries import drawn_stages
-from edge.errors import ConfigError, MissingBackendError
+from edge.errors import ConfigError
 
 __all__ = ["write_plots"]
 
@@ -18,14 +18,7 @@ def write_plots(report: Report, folder: Path) -> list[Path]:
 
     Raises: MissingBackendError without matplotlib, ConfigError when the folder cannot be written.
     """
-    try:
-        figure_class = import_module("matplotlib.figure").Figure
-    except ModuleNotFoundError as exc:
-        if (exc.name or "").partition(".")[0] != "matplotlib":
-            raise
-        raise MissingBackendError(
-            "--plot needs matplotlib, which is not installed", "pip install 'harrier-edge[report]'"
-        ) from exc
+    figure_class = load_figure_class()
     paths = []
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 from html import escape
 
 from edge.bench.charts import Line, cdf_chart, histogram_chart, line_chart, waterfall_chart
-from edge.bench.report_text import NOT_AVAILABLE, machine_lines
+from edge.bench.report_text import NOT_AVAILABLE, machine_lines, soak_all_clear, soak_title
 from edge.bench.results import Distribution, Estimate, Report, Setup
 from edge.bench.summaries import drawn_stages
 
@@ -201,15 +201,14 @@ def _soak(report: Report) -> str:
         return ""
     end = soak.t_s[-1] + soak.window_s / 2
     found = "".join(f'<p class="bad">{escape(problem)}</p>' for problem in soak.problems)
-    verdict = found or '<p class="ok">No leak, drift or tail growth shown.</p>'
+    verdict = found or f'<p class="ok">{escape(soak_all_clear(soak))}</p>'
     charts = [
         line_chart([Line("p50", soak.t_s, soak.p50_ms, "c1"), Line("p99", soak.t_s, soak.p99_ms, "c2")],
                    "Capture to publish per window", "ms", end, from_zero=True),
         line_chart([Line("RSS", soak.t_s, soak.rss_mb, "c3")], "Resident memory per window", "MB", end),
     ]  # fmt: skip
-    return (
-        f"<h2>Soak: {len(soak.t_s)} windows of {soak.window_s:.3g} s</h2><section>{verdict}{''.join(charts)}</section>"
-    )
+    note = '<p class="legend">The figures and plots above are those of the last window.</p>'
+    return f"<h2>{soak_title(soak).capitalize()}</h2><section>{verdict}{note}{''.join(charts)}</section>"
 
 
 def _photon(report: Report) -> str:
@@ -230,7 +229,7 @@ def _budget(report: Report) -> str:
     rows = []
     for line in report.budget:
         measured = NOT_AVAILABLE if line.measured is None else f"{line.measured:.3f}"
-        word = '<td class="ok">kept</td>' if line.kept else '<td class="bad">exceeded</td>'
+        word = '<td class="ok">kept</td>' if line.kept else '<td class="bad">not kept</td>'
         rows.append(f"<tr><td>{escape(line.limit_name)}</td><td>{measured}</td><td>{line.limit:g}</td>{word}</tr>")
     head = "<tr><th></th><th>measured</th><th>limit</th><th></th></tr>"
     return (

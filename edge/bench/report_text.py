@@ -1,8 +1,9 @@
 """The report as a table on a terminal."""
 
-from edge.bench.results import Comparison, Distribution, Estimate, Finding, Report, Setup
+from edge.bench.results import Comparison, Distribution, Estimate, Finding, Report, Setup, Soak
+from edge.bench.soak import WINDOWS
 
-__all__ = ["NOT_AVAILABLE", "machine_lines", "text_of"]
+__all__ = ["NOT_AVAILABLE", "machine_lines", "soak_all_clear", "soak_title", "text_of"]
 
 NOT_AVAILABLE = "not available"
 
@@ -22,15 +23,28 @@ def text_of(report: Report) -> str:
     if report.soak:
         soak = report.soak
         slopes = (("RSS", soak.rss_slope_mb_per_hour, "MB/h"), ("p50", soak.p50_slope_ms_per_hour, "ms/h"))
-        said = [f"soak: {len(soak.t_s)} windows of {soak.window_s:.3g} s"]
+        said = [f"{soak_title(soak)}; the table above is that of the last"]
         said += [f"  {name} slope {_signed(slope)} {unit}" for name, slope, unit in slopes]
         said += [f"  p99 slope {_signed(soak.p99_slope_ms_per_hour)} ms/h"]
-        said += [f"  PROBLEM: {problem}" for problem in soak.problems] or ["  no leak, drift or tail growth shown"]
+        said += [f"  PROBLEM: {problem}" for problem in soak.problems] or [f"  {soak_all_clear(soak)}"]
         parts.append("\n".join(said))
     if report.budget is not None:
         parts.append(_budget(report))
     parts.append(_findings(report))
     return "\n\n".join(parts)
+
+
+def soak_title(soak: Soak) -> str:
+    """Return what was run; one that Ctrl-C ended has fewer windows than were planned."""
+    planned = f" of {WINDOWS}" if len(soak.t_s) < WINDOWS else ""
+    return f"soak: {len(soak.t_s)}{planned} windows of {soak.window_s:.3g} s"
+
+
+def soak_all_clear(soak: Soak) -> str:
+    """Return what a soak without a problem may claim; without bounds nothing was tested."""
+    if soak.rss_slope_mb_per_hour.low is None:
+        return "too few windows to tell of a leak, drift or tail growth: let it run longer"
+    return "no leak, drift or tail growth shown"
 
 
 def machine_lines(report: Report) -> list[tuple[str, str]]:
@@ -52,7 +66,7 @@ def _fact(value: object) -> str:
 
 
 def _machine(report: Report) -> str:
-    return "\n".join(f"{name:<20}{text}" for name, text in machine_lines(report))
+    return "\n".join(f"{name:<24}{text}" for name, text in machine_lines(report))
 
 
 def _setup(setup: Setup) -> str:
@@ -134,7 +148,7 @@ def _budget(report: Report) -> str:
     for line in report.budget or []:
         measured = NOT_AVAILABLE if line.measured is None else f"{line.measured:.3f}"
         sign = ">=" if line.limit_name.endswith("_min") else "<="
-        verdict = "kept" if line.kept else "EXCEEDED"
+        verdict = "kept" if line.kept else "NOT KEPT"
         lines.append(f"  {line.limit_name:<30}{measured:>14}  {sign} {line.limit:<10g} {verdict}")
     return "\n".join(lines)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from edge.bench.budgets import EXIT_CODE, Limits, check_budget, limits_for, read_budgets
+from edge.bench.files import check_writable, write_text
 from edge.bench.fingerprint import fingerprint
 from edge.bench.health import Snapshot, findings, snapshot
 from edge.bench.measure import Recording, measure_block, open_second, warm_up
@@ -59,25 +60,30 @@ def execute(arguments: argparse.Namespace, root: Path = Path("/")) -> int:
 
     root: where the machine's own files are looked for.
 
-    Raises: EdgeError from whichever part cannot open, DeviceError for a run that --strict refuses.
+    Raises: EdgeError from whichever part cannot open, DeviceError for a run that --strict refuses or Ctrl-C ended.
     """
     named = configurations(arguments)
+    check_writable([path for path in (arguments.json, arguments.html) if path], arguments.plot)
     machine = fingerprint(root)
     budget = None
     if arguments.budget:
         budget = limits_for(read_budgets(arguments.budget), machine["board"], machine["cpu"])
-    report = report_of(arguments, named, machine, measure(arguments, named, root), budget)
+    try:
+        report = report_of(arguments, named, machine, measure(arguments, named, root), budget)
+    except KeyboardInterrupt as exc:  # exit code 0 would look like a budget that was kept
+        raise DeviceError("the run was stopped, nothing was written", "let it run to its end") from exc
     print(text_of(report))
     if arguments.strict and not report.valid:
         marks = "; ".join(finding.text for finding in report.findings if finding.invalidates)
         raise DeviceError(f"--strict refuses this run, nothing was written: {marks}", "quiet the machine and repeat")
     if arguments.json:
-        _write(arguments.json, msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n")
+        write_text(arguments.json, msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n")
     if arguments.html:
-        _write(arguments.html, page_of(report))
+        write_text(arguments.html, page_of(report))
     if arguments.plot:
         write_plots(report, arguments.plot)
-    return EXIT_CODE if report.budget and not all(line.kept for line in report.budget) else 0
+    kept = all(line.kept for line in report.budget or []) and not (report.soak and report.soak.problems)
+    return 0 if kept else EXIT_CODE
 
 
 def configurations(arguments: argparse.Namespace) -> list[tuple[str, RunConfig]]:
@@ -87,6 +93,8 @@ def configurations(arguments: argparse.Namespace) -> list[tuple[str, RunConfig]]
     """
     if arguments.compare and (arguments.soak or arguments.photon or arguments.startup):
         raise ConfigError("--compare measures two set-ups", "leave out --soak, --photon and --startup")
+    if arguments.soak and (arguments.frames or arguments.seconds or arguments.repeats):
+        raise ConfigError("--soak has windows of its own", "leave out --frames, --seconds and --repeats")
     texts = arguments.compare or [None]
     named = []
     for letter, text in zip("AB", texts, strict=False):
@@ -124,9 +132,10 @@ def measure(arguments: argparse.Namespace, named: list[tuple[str, RunConfig]], r
             stack.push(subscribers[address].end_on_error)
         for recording in recordings:
             warm_up(recording.pipeline, arguments.warm_up)
+        # first, so that a camera that sees no flash does not cost a night's numbers
+        photon = measure_photon(first, light) if light else None
         measured = _blocks(arguments, recordings, tuple(s.pid for s in subscribers.values()), root)
-        if light:
-            measured.photon = measure_photon(first, light)
+        measured.photon = photon
     notes = {address: subscriber.stamps_ns() for address, subscriber in subscribers.items()}
     measured.stamps = [notes[address] if address else None for address in addresses]
     return measured
@@ -162,16 +171,20 @@ def _repeat(arguments: argparse.Namespace, recordings: list[Recording]) -> None:
 
 
 def _soak_blocks(duration_s: float, recording: Recording) -> SoakLog:
-    """Windows until the time is over or Ctrl-C; only the last stays in the recording."""
+    """Windows until the time is over or Ctrl-C; only the last stays in the recording.
+
+    Raises: DeviceError when Ctrl-C came before there was one.
+    """
     log = SoakLog(duration_s / WINDOWS)
     progress = Progress("harrier bench --soak", WINDOWS)
     for window in range(WINDOWS):
         try:
             block = measure_block(recording.pipeline, None, log.window_s)
-        except KeyboardInterrupt:
-            if not recording.blocks:
-                raise
-            break
+        except KeyboardInterrupt as exc:
+            if recording.blocks:
+                break
+            text = f"the soak was stopped before its first window of {log.window_s:.3g} s was over"
+            raise DeviceError(f"{text}, nothing was written", "let it run longer, or give a shorter --soak") from exc
         log.add(block)
         recording.blocks = [block]
         progress.update(window + 1, f"{block.steps / block.elapsed_s:.1f} frames/s")
@@ -231,10 +244,3 @@ def _run_arguments(config: RunConfig, file: str | None) -> list[str]:
 
 def _command(named: list[tuple[str, RunConfig]]) -> list[str]:
     return [f"{name}: {config.model} on {config.source}" for name, config in named]
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as exc:
-        raise ConfigError(f"cannot write {path} ({exc.strerror})", "check the folder") from exc

@@ -5,6 +5,7 @@ end. It imports nothing of Harrier, so that starting it costs little.
 """
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -90,5 +91,13 @@ def ages_at_ticks_ms(stamps: array, spans_ns: list[tuple[int, int]], tick_ns: in
     return ages
 
 
+def _main() -> None:
+    try:
+        sys.stdout.buffer.write(collect_stamps(sys.argv[1], int(sys.argv[2])).tobytes())
+        sys.stdout.buffer.flush()
+    except OSError:  # who started this is gone, and nobody wants the notes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the flush at exit fails
+
+
 if __name__ == "__main__":
-    sys.stdout.buffer.write(collect_stamps(sys.argv[1], int(sys.argv[2])).tobytes())
+    _main()

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from edge.progress import Progress
+
 __all__ = [
     "FEWEST_OF_A_CLASS",
     "FEWEST_PICTURES",
@@ -64,10 +66,13 @@ def resample(
     rng = np.random.default_rng(seed)
     rounds = int(min(most, max(100, _BUDGET / max(1, 30 * cost))))
     drawn = []
+    progress = Progress("resampling", rounds)
     for _ in range(max(1, rounds // 2)):
         half = np.zeros(pictures, np.int64)
         half[rng.permutation(pictures)[: max(1, pictures // 2)]] = 1
         drawn += [figure(half), figure(1 - half)]  # both halves: their errors partly cancel in the mean
+        progress.update(len(drawn), f"{len(drawn)} of {rounds} rounds")
+    progress.clear()
     return np.stack(drawn)
 
 

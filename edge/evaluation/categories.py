@@ -5,7 +5,7 @@ from collections import Counter
 from edge.errors import ConfigError
 from edge.evaluation.datasets import Dataset
 
-__all__ = ["class_names", "classes_of_categories"]
+__all__ = ["class_names", "classes_of_categories", "order_warnings"]
 
 
 def classes_of_categories(dataset: Dataset, labels: list[str], class_count: int | None) -> list[int]:
@@ -27,11 +27,34 @@ def classes_of_categories(dataset: Dataset, labels: list[str], class_count: int 
             raise ConfigError(f"the model has two classes '{twice[0]}'", "use class numbers instead of names")
         return [plain.index(_plain(name)) for name in names]
     if count is None or count == len(names):
+        for i, name in enumerate(names):
+            if _plain(name) in plain and plain.index(_plain(name)) != i:
+                raise ConfigError(
+                    f"{dataset.path}: the model has no label '{missing[0]}', and the order differs, too: '{name}' is "
+                    f"category {i} here and class {plain.index(_plain(name))} there",
+                    f"give the model labels with the names of the data set, '{missing[0]}' included",
+                )
         return list(range(len(names)))
     said = f"{len(names)} categories for {count} classes"
     if labels:
         said += f", and the model has no label '{missing[0]}'"
     raise ConfigError(f"{dataset.path}: {said}", "give the model labels with the names of the data set")
+
+
+def order_warnings(dataset: Dataset, labels: list[str]) -> list[str]:
+    """Return a warning where names differ and `classes_of_categories` went by order, which may be another; else []."""
+    names = dataset.categories
+    if not labels or not names or all(name.isdecimal() for name in names):
+        return []
+    plain = [_plain(label) for label in labels]
+    missing = [(name, label) for name, label in zip(names, labels, strict=False) if _plain(name) not in plain]
+    if not missing:
+        return []
+    name, label = missing[0]
+    return [
+        f"{len(missing)} of {len(names)} categories have no label of the model, so all were matched by order: "
+        f"'{name}' is taken for '{label}'"
+    ]
 
 
 def class_names(dataset: Dataset, labels: list[str]) -> list[str]:

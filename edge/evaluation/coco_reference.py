@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 from collections.abc import Sequence
 
 from faster_coco_eval import COCO, COCOeval_faster
@@ -57,6 +58,7 @@ def reference_figures(truths: Sequence[Truth], found: Sequence[Predicted], class
         "categories": [{"id": c, "name": str(c)} for c in range(class_count)],
         "annotations": annotations,
     }
+    logging.getLogger("faster_coco_eval").setLevel(logging.WARNING)  # it tells its steps, and the figures once more
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO(document)
         evaluation = COCOeval_faster(coco, coco.loadRes(records), "bbox")

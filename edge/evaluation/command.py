@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.arguments import positive, unit_interval
-from edge.errors import ConfigError, MissingBackendError
+from edge.errors import ConfigError, DeviceError, MissingBackendError
 from edge.evaluation.gates import AccuracyError
 
 if TYPE_CHECKING:
@@ -54,18 +54,23 @@ def add_explain_arguments(parser: argparse.ArgumentParser) -> None:
 def execute_eval(arguments: argparse.Namespace) -> None:
     """Run `harrier eval`.
 
-    Raises: AccuracyError when a gate is not kept, and every EdgeError of the evaluation.
+    Raises: AccuracyError when a gate is not kept, DeviceError after Ctrl-C, and every EdgeError of the evaluation.
     """
     from edge.evaluation.dataset_reader import read_dataset
     from edge.evaluation.evaluate import evaluate
-    from edge.evaluation.report_files import write_files
+    from edge.evaluation.report_files import check_writable, write_files
     from edge.evaluation.report_text import text_of
 
-    _check_gates(arguments)
+    check_writable([path for path in (arguments.json, arguments.html, arguments.grid) if path])
     dataset = read_dataset(arguments.data, arguments.images, arguments.limit)
+    _check_gates(arguments, dataset.kind)
     reference = _reference() if dataset.kind == "detection" else None
     settings = _settings(arguments, dataset.kind)
-    evaluation = evaluate(dataset, settings, arguments.resume, arguments.resamples, reference)
+    try:
+        evaluation = evaluate(dataset, settings, arguments.resume, arguments.resamples, reference)
+    except KeyboardInterrupt as exc:  # exit code 0 would look like a gate that was kept
+        cure = "the same command goes on" if arguments.resume else "with --resume FOLDER the same command would go on"
+        raise DeviceError("the evaluation was stopped, nothing was reported", cure) from exc
     evaluation.report["options"] = _options(arguments)
     print(text_of(evaluation.report))
     write_files(evaluation, arguments.json, arguments.html, arguments.grid)
@@ -80,8 +85,9 @@ def execute_explain(arguments: argparse.Namespace) -> None:
     from edge.evaluation.dataset_reader import read_dataset
     from edge.evaluation.explain import explain
     from edge.evaluation.explain_text import explanation_text
-    from edge.evaluation.report_files import write_text
+    from edge.evaluation.report_files import check_writable, write_text
 
+    check_writable([arguments.json] if arguments.json else [])
     chosen: list[str] = []
     if arguments.diff.endswith(".json"):
         chosen = _from_report(arguments)
@@ -141,7 +147,10 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     return {**words, "images": str(arguments.images) if arguments.images else None}
 
 
-def _check_gates(arguments: argparse.Namespace) -> None:
+def _check_gates(arguments: argparse.Namespace, kind: str) -> None:
+    wrong = "top1" if kind == "detection" else "map"
+    if getattr(arguments, f"min_{wrong}") is not None:
+        raise ConfigError(f"--min-{wrong} does not fit a {kind} set", "use the gate of its kind")
     if arguments.max_drop is not None and not arguments.compare:
         raise ConfigError("--max-drop needs two models", "add --compare TARGET_OR_MODEL")
 
@@ -153,8 +162,6 @@ def _keep_gates(arguments: argparse.Namespace, report: dict[str, Any]) -> None:
             continue
         name = option.replace("_", "-")
         for model in report["models"]:
-            if key not in model["figures"]:
-                raise ConfigError(f"--{name} does not fit a {report['kind']} set", "use the gate of its kind")
             value = model["figures"][key]["value"]
             if value < least:
                 raise AccuracyError(

@@ -61,15 +61,16 @@ def read_yolo(folder: Path) -> Dataset:
     Raises: ConfigError naming the file and the line that is wrong.
     """
     pictures = pictures_in(folder / "images", deep=True)
+    names = _yaml_names(folder)
     samples = []
     for picture in pictures:
         inner = picture.relative_to(folder / "images")
         sample = Sample(inner.as_posix(), picture)
         labels = folder / "labels" / inner.with_suffix(".txt")
         if labels.is_file():
-            _fill(sample, _yolo_rows(labels), area=False)
+            _fill(sample, _yolo_rows(labels, len(names)), area=False)
         samples.append(sample)
-    return Dataset("detection", "YOLO txt", folder, _yaml_names(folder), samples, relative=True)
+    return Dataset("detection", "YOLO txt", folder, names, samples, relative=True)
 
 
 def read_voc(folder: Path) -> Dataset:
@@ -136,7 +137,8 @@ def _box(values: Any, path: Path, where: str) -> list[float]:
     return [float(v) for v in values]
 
 
-def _yolo_rows(path: Path) -> list[tuple]:
+def _yolo_rows(path: Path, class_count: int) -> list[tuple]:
+    """The boxes of a label file; class_count 0: nobody says how many classes there are."""
     rows = []
     for number, line in enumerate(read_text(path).splitlines(), 1):
         words = line.split()
@@ -150,6 +152,11 @@ def _yolo_rows(path: Path) -> list[tuple]:
         if category < 0 or len(values) != 4 or not all(-0.01 <= v <= 1.01 for v in values):
             raise ConfigError(
                 f"{path}:{number} is '{line.strip()[:60]}'", "write 'class cx cy w h', the last four from 0 to 1"
+            )
+        if class_count and category >= class_count:
+            raise ConfigError(
+                f"{path}:{number} has the class {category}, but data.yaml names 0 to {class_count - 1}",
+                "correct the class, or add its name to data.yaml",
             )
         cx, cy, w, h = values
         rows.append(([cx - w / 2, cy - h / 2, w, h], category, False, 0.0))

@@ -18,6 +18,8 @@ def read_dataset(path: Path, images: Path | None = None, limit: int | None = Non
     Raises: ConfigError when the format is unknown, something in it is wrong, or it is empty.
     """
     found = _read(path, images)
+    if images and found.form not in ("COCO JSON", "CSV"):
+        raise ConfigError(f"--images does not fit {path} ({found.form}), whose pictures lie inside it", "leave it out")
     if not found.samples:
         raise ConfigError(f"{path} ({found.form}) has no pictures", "check the path")
     if len({sample.name for sample in found.samples}) < len(found.samples):

@@ -7,7 +7,7 @@ from typing import Any
 
 from edge import __version__
 from edge.evaluation.bootstrap import FEWEST_PICTURES, Interval, warnings_of
-from edge.evaluation.categories import class_names, classes_of_categories
+from edge.evaluation.categories import class_names, classes_of_categories, order_warnings
 from edge.evaluation.classification_metrics import hits_of, score_classifier
 from edge.evaluation.compare import at_score, compare_classifiers, compare_detectors, picture_quality
 from edge.evaluation.datasets import Dataset
@@ -25,7 +25,10 @@ Reference = Callable[[Sequence[Truth], Sequence[Predicted], int], dict[str, floa
 
 @dataclass(slots=True)
 class Side:
-    """One model's part: what it said about each picture and the figures. `operating` is its score threshold."""
+    """One model's part: what it said about each picture and the figures.
+
+    operating is its score threshold, doubts are warnings about its labels.
+    """
 
     title: str
     settings: RunSettings
@@ -33,6 +36,7 @@ class Side:
     classes: list[int]
     operating: float
     identity: dict[str, Any]
+    doubts: list[str]
     figures: dict[str, Any] = field(default_factory=dict)
     found: list[Predicted] = field(default_factory=list)
     scores: DetectionScores | None = None
@@ -69,7 +73,8 @@ def evaluate(
             names = names or class_names(dataset, model.labels)
             title = "AB"[i] if len(settings) > 1 else ""
             seen = run_dataset(model, choice, dataset, folder, f"evaluating {title}".strip())
-            sides.append(Side(title, choice, seen, classes, operating_score(model), _identity(model)))
+            doubts = order_warnings(dataset, model.labels)
+            sides.append(Side(title, choice, seen, classes, operating_score(model), _identity(model), doubts))
         finally:
             model.close()
     detector = dataset.kind == "detection"
@@ -153,6 +158,7 @@ def _warnings(dataset: Dataset, sides: list[Side], report: dict[str, Any]) -> li
         coco = side.figures["coco"]["map"] if side.figures.get("coco") else None
         if coco is not None and abs(coco - figure["value"]) > 1e-6:
             said.append(f"faster-coco-eval says mAP {coco:.6f}, Harrier {figure['value']:.6f}: please report this")
+        said += [f"{who}{doubt}" for doubt in side.doubts]
         if side.identity["contract"].startswith("a guess"):
             said.append(f"{who}the pixel contract of {side.identity['name']} is {side.identity['contract']}")
     few = sum(1 for row in sides[0].figures["classes"] if 0 < row.get("objects", row.get("pictures", 0)) < 20)

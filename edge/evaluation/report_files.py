@@ -1,6 +1,7 @@
 """The files an evaluation leaves: JSON, the page and the picture grid."""
 
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -10,9 +11,22 @@ from edge.evaluation.evaluate import Evaluation
 from edge.evaluation.pictures import names_to_show, picture_grid, picture_row
 from edge.evaluation.report_html import page_of
 
-__all__ = ["write_files", "write_text"]
+__all__ = ["check_writable", "write_files", "write_text"]
 
 _MOST_PICTURES = 8
+
+
+def check_writable(files: list[Path]) -> None:
+    """Find out, before the work, that a file cannot be written; write nothing.
+
+    Raises: ConfigError naming the file.
+    """
+    for path in files:
+        if path.is_dir():
+            raise ConfigError(f"cannot write {path} (it is a folder)", "give the name of a file")
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            reason = "no permission" if path.parent.is_dir() else "there is no such folder"
+            raise ConfigError(f"cannot write {path} ({reason})", "check the folder")
 
 
 def write_files(evaluation: Evaluation, json_file: Path | None, html: Path | None, grid: Path | None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from edge.evaluation.charts import SERIES_COLORS, bar_chart, pr_chart
 from edge.evaluation.report_text import confusions
 
-__all__ = ["page_of"]
+__all__ = ["figure_of", "page_of", "page_shell", "table_of"]
 
 _MOST_CLASSES, _MOST_CONFUSED = 20, 16
 _STYLE = """
@@ -49,11 +49,16 @@ def page_of(report: dict[str, Any], pictures: Sequence[tuple[str, bytes]]) -> st
         body.append(f"<h2>Confusion matrix, {escape(name)}</h2>" + _matrix(model["figures"], detector))
     if pictures:
         body.append("<h2>" + ("Where they differ most" if "comparison" in report else "The worst pictures") + "</h2>")
-        body.append('<div class="pictures">' + "".join(_picture(*entry) for entry in pictures) + "</div>")
+        body.append('<div class="pictures">' + "".join(figure_of(*entry) for entry in pictures) + "</div>")
     body.append("<h2>What was run</h2>" + _identities(models, names))
+    return page_shell("harrier eval", "".join(body))
+
+
+def page_shell(title: str, body: str) -> str:
+    """Return a whole page in the reports' style; body is HTML."""
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>harrier eval</title>'
-        f"<style>{_STYLE}</style></head><body>{''.join(body)}</body></html>\n"
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{_STYLE}</style></head><body>{body}</body></html>\n"
     )
 
 
@@ -74,7 +79,7 @@ def _figures(report: dict[str, Any], names: Sequence[str]) -> str:
         drop = [_interval(comparison["drop"]), ""]
         rows.append(["drop, A minus B (paired)", *drop])
         rows.append(["agreement of A and B", f"{100 * comparison['agreement']:.1f} %", ""])
-    return _table(["", *names], rows)
+    return table_of(["", *names], rows)
 
 
 def _classes(report: dict[str, Any], names: Sequence[str], detector: bool) -> str:
@@ -114,7 +119,7 @@ def _class_table(tables: list[list[dict]], order: list[int], detector: bool) -> 
         for table in tables:
             row += [_figure(table[i][key]["value"] if table[i][key] else None), *(_figure(table[i][f]) for f in fields)]
         rows.append(row)
-    return f"<details><summary>All {len(rows)} classes</summary>{_table(head, rows)}</details>"
+    return f"<details><summary>All {len(rows)} classes</summary>{table_of(head, rows)}</details>"
 
 
 def _matrix(figures: dict[str, Any], detector: bool) -> str:
@@ -151,17 +156,19 @@ def _cell(value: int, share: float, same: bool) -> str:
 def _identities(models: list[dict], names: Sequence[str]) -> str:
     fields = ("file", "sha256", "decoder", "contract")
     rows = [[field, *(escape(str(model[field])[-80:]) for model in models)] for field in fields]
-    return _table(["", *names], rows)
+    return table_of(["", *names], rows)
 
 
-def _picture(caption: str, jpeg: bytes) -> str:
+def figure_of(caption: str, jpeg: bytes) -> str:
+    """Return a picture and its caption as HTML."""
     return (
         f'<img alt="{escape(caption)}" src="data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}">'
         f'<p class="note">{escape(caption)}</p>'
     )
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table_of(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table as HTML; head is text, the cells of rows are HTML already."""
     top = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><tr>{top}</tr>{body}</table></div>'

@@ -27,7 +27,8 @@ class Seen:
 class ResultStore:
     """Results by picture name, appended to a file named after everything that could change them.
 
-    folder None keeps them in memory only. A line that an interruption cut off is dropped.
+    folder None keeps them in memory only. A line that an interruption cut off or someone damaged is dropped, and
+    all after it.
     Raises: ConfigError when the folder cannot be written.
     """
 
@@ -87,17 +88,21 @@ class ResultStore:
         for line in path.read_bytes().splitlines(keepends=True):
             try:
                 record = json.loads(line)
-            except ValueError:
-                break
-            if not line.endswith(b"\n"):
+                if not line.endswith(b"\n") or not isinstance(record, dict):
+                    break
+                if "image" in record:
+                    self.results[record["image"]] = _seen_of(record)
+                    self._sizes[record["image"]] = int(record["bytes"])
+            except (ValueError, KeyError, TypeError, IndexError):
                 break
             good += len(line)
-            if "image" in record:
-                self.results[record["image"]] = Seen(
-                    (record["size_wh"][0], record["size_wh"][1]),
-                    np.array(record["xyxy"], np.float64).reshape(-1, 4),
-                    np.array(record["class_ids"], np.int64),
-                    np.array(record["scores"], np.float64),
-                )
-                self._sizes[record["image"]] = record["bytes"]
         return good
+
+
+def _seen_of(record: dict[str, Any]) -> Seen:
+    return Seen(
+        (record["size_wh"][0], record["size_wh"][1]),
+        np.array(record["xyxy"], np.float64).reshape(-1, 4),
+        np.array(record["class_ids"], np.int64),
+        np.array(record["scores"], np.float64),
+    )

@@ -172,6 +172,7 @@ def test_an_led_is_switched_and_left_as_it_was(tmp_path):
     (tmp_path / "max_brightness").write_text("255\n")
     light = open_light(str(tmp_path))
     assert isinstance(light, LedLight)
+    assert (tmp_path / "brightness").read_text() == "7"  # opening it switches nothing: what fails later leaves it on
     light.switch(True)
     assert (tmp_path / "brightness").read_text() == "255"
     light.switch(False)

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.errors import ConfigError, EdgeError, MissingBackendError
-from edge.evaluation import command
+from edge.errors import ConfigError, DeviceError, EdgeError, MissingBackendError
+from edge.evaluation import command, evaluate
 from edge.evaluation.gates import AccuracyError
 
 pytestmark = pytest.mark.shared
@@ -113,6 +113,46 @@ def test_an_interrupted_run_goes_on(shared, small, tmp_path, capfd, caplog):
     assert len(list(tmp_path.glob("*.jsonl"))) == 2  # other settings, other results
     run_eval(shared / "models/FastestDet.onnx", *words[1:])
     assert len(list(tmp_path.glob("*.jsonl"))) == 3
+
+
+@pytest.mark.parametrize("damage", [b'{"image": "x"}', b"[]", b"7", b'{"image": "x", "size_wh": [1]}', b"oops"])
+def test_a_damaged_line_is_computed_again(shared, small, tmp_path, damage, capfd, caplog):
+    caplog.set_level(logging.INFO)  # as without --quiet
+    words = (shared / "models/FastestDet.onnx", small / "yolo", "--limit", 3, "--resamples", 10, "--resume", tmp_path)
+    run_eval(*words)
+    (kept,) = tmp_path.glob("*.jsonl")
+    lines = kept.read_bytes().splitlines(keepends=True)
+    kept.write_bytes(b"".join([*lines[:2], damage + b"\n", *lines[3:]]))
+    capfd.readouterr()
+    run_eval(*words)
+    said = capfd.readouterr().err
+    assert "3 pictures, 1 from before" in said
+    assert "Average Precision" not in said  # faster-coco-eval's own lines
+    assert kept.read_bytes().splitlines(keepends=True) == lines
+
+
+def test_ctrl_c_is_no_kept_gate(shared, small, tmp_path, monkeypatch):
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate, "run_dataset", stopped)
+    words = (shared / "models/FastestDet.onnx", small / "yolo", "--min-map", 0.9)
+    with pytest.raises(DeviceError, match="the evaluation was stopped.*: with --resume FOLDER"):
+        run_eval(*words)
+    with pytest.raises(DeviceError, match="the evaluation was stopped.*: the same command goes on"):
+        run_eval(*words, "--resume", tmp_path)
+
+
+def test_what_cannot_work_is_told_before_the_work(shared, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "run_dataset", None)  # calling it would fail
+    words = (shared / "models/FastestDet.onnx", small / "yolo")
+    for option in ("--json", "--html", "--grid"):
+        with pytest.raises(ConfigError, match="no/such/file .there is no such folder"):
+            run_eval(*words, option, tmp_path / "no/such/file")
+    with pytest.raises(ConfigError, match="it is a folder"):
+        run_eval(*words, "--json", tmp_path)
+    with pytest.raises(ConfigError, match="--min-top1 does not fit a detection set"):
+        run_eval(*words, "--min-top1", 0.5)
 
 
 def test_two_models_are_compared_and_the_page_shows_it(shared, small, tmp_path, capsys):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge.errors import ConfigError
-from edge.evaluation.categories import class_names, classes_of_categories
+from edge.evaluation.categories import class_names, classes_of_categories, order_warnings
 from edge.evaluation.dataset_reader import read_dataset
 from edge.evaluation.datasets import read_picture
 from edge.evaluation.detection_metrics import truths_of
@@ -82,6 +82,11 @@ def test_names_of_a_data_yaml_in_its_other_spellings(folder, yaml):
         ("labels/a.txt", "0 0.5 0.5 0.1 0.1\n1 0.5 nan2 0.1 0.1\n", "a.txt:2"),
         ("labels/a.txt", "0 12 0.5 0.1 0.1\n", "a.txt:1"),
         ("labels/a.txt", "0 nan 0.5 0.1 0.1\n", "a.txt:1"),
+        (
+            "labels/a.txt",
+            "0 0.5 0.5 0.1 0.1\n3 0.5 0.5 0.1 0.1\n",
+            "a.txt:2 has the class 3, but data.yaml names 0 to 2",
+        ),
         ("data.yaml", "names:\n  0: cat\n  5: dog\n", "gaps"),
         ("Annotations/c.xml", "<annotation>\n<object>", "c.xml:2"),
         ("Annotations/c.xml", "<annotation><object><name>cat</name></object></annotation>", "bndbox/xmin"),
@@ -160,6 +165,22 @@ def test_categories_find_their_class(folder):
         classes_of_categories(dataset, ["cat", "dog", "cow", "emu"], 4)
     with pytest.raises(ConfigError, match="two classes 'dog'"):
         classes_of_categories(dataset, ["cat", "dog", "dog", "old bird"], 4)
+
+
+def test_going_by_order_is_warned_of_and_refused_where_names_contradict_it(folder):
+    dataset = read_dataset(folder / "instances.json")
+    assert order_warnings(dataset, ["Dog", "Old_Bird", "cat"]) == order_warnings(dataset, []) == []
+    assert classes_of_categories(dataset, ["cat", "hound", "old bird"], 3) == [0, 1, 2]
+    (said,) = order_warnings(dataset, ["cat", "hound", "old bird"])
+    assert said.startswith("1 of 3 categories have no label of the model")
+    assert said.endswith("'dog' is taken for 'hound'")
+    with pytest.raises(ConfigError, match="no label 'dog', and the order differs, too: 'cat' is category 0 here and"):
+        classes_of_categories(dataset, ["old bird", "cat", "hound"], 3)
+
+
+def test_a_folder_of_pictures_fits_only_where_they_lie_elsewhere(folder):
+    with pytest.raises(ConfigError, match="--images does not fit .* .YOLO txt."):
+        read_dataset(layout(folder, "yolo"), folder / "images")
 
 
 def test_class_numbers_without_names(folder):

@@ -106,6 +106,13 @@ def test_the_interval_covers_the_truth_on_simulated_sets():
     assert inside >= 33, f"the 95 % interval held the truth in {inside} of 40 sets"
 
 
+def test_a_long_resampling_shows_how_far_it_is(monkeypatch, capsys, caplog):
+    caplog.set_level("INFO")  # as without --quiet
+    monkeypatch.setattr("edge.progress._PLAIN_INTERVAL_S", 0.0)
+    resample(lambda w: np.array([w.mean()]), 10, 10, 100)
+    assert "resampling" in capsys.readouterr().err
+
+
 def test_the_interval_of_a_mean_is_the_textbook_one():
     values = np.random.default_rng(0).normal(0, 1, 400)
     drawn = resample(lambda w: np.array([w @ values / w.sum()]), 400, 400, 1000)[:, 0]

@@ -1,0 +1,173 @@
+"""Runs that end before their time: Ctrl-C, a killed parent, files that cannot be written, options that contradict."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from edge.bench import session
+from edge.bench.results import Report
+from edge.bench.session import configurations, execute
+from edge.errors import ConfigError, DeviceError, MissingBackendError
+
+HERE = Path(__file__).parent
+SCRIPT = """
+import sys
+sys.path.insert(0, {here!r})
+from edge.cli import main
+from edge.registry import PLUGS, Plug
+PLUGS["engines"]["sleep2"] = Plug("bench_engines:Sleep2Engine")
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def started(*words: str | Path) -> subprocess.Popen:
+    """`harrier bench` in a process of its own, as a terminal would start it."""
+    command = [sys.executable, "-c", SCRIPT.format(here=str(HERE)), "bench", *map(str, words)]
+    command += ["--source", "synthetic://?size=64x48&fps=200"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def subscriber_of(pid: int) -> int:
+    """The pid of its child that reads what it publishes, once it streams."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                if parent == pid and b"subscriber.py" in (entry / "cmdline").read_bytes():
+                    return int(entry.name)
+            except (OSError, IndexError):
+                continue
+        time.sleep(0.02)
+    raise AssertionError("no subscriber was started")
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process ends within 5 s; one that nobody has waited for yet counts as ended."""
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except OSError:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_ctrl_c_ends_a_soak_with_the_report_of_its_windows(engine_file, tmp_path):
+    child = started("--model", engine_file("sleep2"), "--soak", "20s", "--json", tmp_path / "r.json")
+    reader = subscriber_of(child.pid)
+    time.sleep(2.5)
+    child.send_signal(signal.SIGINT)
+    said, errors = child.communicate(timeout=30)
+    assert "Traceback" not in said + errors
+    found = msgspec.json.decode((tmp_path / "r.json").read_bytes(), type=Report)
+    assert 1 <= len(found.soak.t_s) < 48
+    assert f"soak: {len(found.soak.t_s)} of 48 windows" in said
+    assert child.returncode == (6 if found.soak.problems else 0)
+    assert is_gone(reader)
+
+
+def test_ctrl_c_before_the_first_window_is_an_error_not_a_success(engine_file, tmp_path):
+    child = started("--model", engine_file("sleep2"), "--soak", "8h", "--json", tmp_path / "r.json")
+    reader = subscriber_of(child.pid)
+    time.sleep(1.5)
+    child.send_signal(signal.SIGINT)
+    _, errors = child.communicate(timeout=30)
+    assert child.returncode == 4
+    assert "the soak was stopped before its first window of 600 s was over, nothing was written" in errors
+    assert "Traceback" not in errors
+    assert not (tmp_path / "r.json").exists()
+    assert is_gone(reader)
+
+
+def test_a_killed_run_leaves_no_reader_behind_and_the_reader_is_silent(engine_file):
+    child = started("--model", engine_file("sleep2"), "--soak", "8h")
+    reader = subscriber_of(child.pid)
+    time.sleep(0.5)
+    child.kill()
+    assert is_gone(reader)
+    _, errors = child.communicate(timeout=30)  # the reader writes to the same standard error
+    assert "Traceback" not in errors
+    assert "Broken" not in errors
+
+
+def test_ctrl_c_is_no_kept_budget(engine_file, options, monkeypatch):
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "measure", stopped)
+    with pytest.raises(DeviceError, match="the run was stopped, nothing was written"):
+        execute(options("--model", engine_file("sleep2")))
+
+
+def test_a_soak_that_finds_a_leak_is_exit_code_6(engine_file, options, tmp_path, capsys):
+    words = ["--soak", "3s", "--model", engine_file("leak"), "--json", tmp_path / "r.json"]
+    assert execute(options(*words)) == 6
+    assert "PROBLEM: memory leak: RSS grew by" in capsys.readouterr().out
+    assert (tmp_path / "r.json").exists()
+
+
+def test_too_few_windows_claim_nothing(engine_file, options, monkeypatch, capsys):
+    monkeypatch.setattr(session, "WINDOWS", 3)
+    assert execute(options("--soak", "0.5s", "--model", engine_file("sleep2"))) == 0
+    said = capsys.readouterr().out
+    assert "too few windows to tell of a leak, drift or tail growth" in said
+    assert "no leak" not in said
+    assert "soak: 3 of 48 windows of 0.167 s; the table above is that of the last" in said
+
+
+@pytest.mark.parametrize("option", ["--frames", "--seconds", "--repeats"])
+def test_a_soak_takes_no_other_length(options, option):
+    with pytest.raises(ConfigError, match="--soak has windows of its own"):
+        configurations(options("--model", "face", "--soak", "3s", option, "3"))
+
+
+@pytest.mark.parametrize("option", ["--json", "--html"])
+def test_a_file_that_cannot_be_written_is_told_before_the_run(options, tmp_path, option, monkeypatch):
+    monkeypatch.setattr(session, "measure", None)  # calling it would fail
+    with pytest.raises(ConfigError, match="no/such/file .there is no such folder"):
+        execute(options("--model", "face", option, tmp_path / "no/such/file"))
+    with pytest.raises(ConfigError, match="it is a folder"):
+        execute(options("--model", "face", option, tmp_path))
+
+
+def test_plots_without_matplotlib_are_refused_before_the_run(options, tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "measure", None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(MissingBackendError, match="--plot needs matplotlib"):
+        execute(options("--model", "face", "--plot", tmp_path))
+
+
+def test_a_budget_without_a_limit_is_refused(options, tmp_path):
+    (tmp_path / "board.toml").write_text('[boards."*"]\n')
+    with pytest.raises(ConfigError, match="has no limit, so anything would keep it"):
+        execute(options("--model", "face", "--budget", tmp_path / "board.toml"))
+
+
+def test_the_terminal_flashes_only_on_a_terminal():
+    command = [sys.executable, "-m", "edge", "bench", "--model", "x", "--photon", "terminal"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "standard output is no terminal" in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_light_that_is_not_seen_ends_the_run_before_it_is_measured(engine_file, options, tmp_path, monkeypatch):
+    (tmp_path / "brightness").write_text("0")
+    monkeypatch.setattr(session, "measure_photon", lambda *_: (_ for _ in ()).throw(DeviceError("no flash", "look")))
+    monkeypatch.setattr(session, "_blocks", None)
+    with pytest.raises(DeviceError, match="no flash"):
+        execute(options("--model", engine_file("sleep2"), "--photon", tmp_path / "brightness"))
+
+
+def test_names_of_facts_do_not_run_into_their_values(engine_file, options, capsys):
+    assert execute(options("--model", engine_file("sleep2"), "--frames", 5, "--repeats", 1)) == 0
+    assert "accelerator clocks mhz  " in capsys.readouterr().out
