@@ -1,16 +1,17 @@
 """The float model every route ends in: a working folder that is itself a bundle, and how to grow it."""
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from edge.bundle import MANIFEST_NAME
 from edge.errors import ConfigError
-from edge.manifest import Manifest, Target, sha256_of
+from edge.manifest import Manifest, Target, read_labels, read_manifest, sha256_of
 from edge.toml_text import toml_text
 
-__all__ = ["FLOAT_ONNX", "FLOAT_TFLITE", "FloatModel", "Origin", "add_target", "write_manifest"]
+__all__ = ["FLOAT_ONNX", "FLOAT_TFLITE", "FloatModel", "Origin", "add_target", "facts_of", "restored", "write_manifest"]
 
 FLOAT_ONNX = "onnx-fp32"
 FLOAT_TFLITE = "tflite-fp32"
@@ -65,6 +66,35 @@ def add_target(model: FloatModel, name: str, target: Target) -> FloatModel:
     manifest = msgspec.structs.replace(model.manifest, targets={**model.manifest.targets, name: target})
     write_manifest(model.folder, manifest)
     return replace(model, manifest=manifest)
+
+
+def facts_of(model: FloatModel) -> dict[str, Any]:
+    """Return what `restored` needs beside the folder, ready for JSON."""
+    return {
+        "original": str(model.original),
+        "probe": model.probe.name,
+        "output_names": list(model.output_names),
+        "origins": {name: asdict(origin) for name, origin in model.origins.items()},
+        "notes": list(model.notes),
+    }
+
+
+def restored(folder: Path, facts: dict[str, Any]) -> FloatModel:
+    """Return the float model of an earlier run from its folder and its facts.
+
+    Raises: ManifestError when the folder's manifest cannot be read.
+    """
+    manifest = read_manifest(folder / MANIFEST_NAME)
+    return FloatModel(
+        folder,
+        manifest,
+        read_labels(manifest, folder),
+        Path(facts["original"]),
+        folder / facts["probe"],
+        tuple(facts["output_names"]),
+        {name: Origin(**origin) for name, origin in facts["origins"].items()},
+        tuple(facts["notes"]),
+    )
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -5,22 +5,27 @@ import json
 import logging
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from edge import __version__
 from edge.arguments import positive, seconds, unit_interval
 from edge.bench import command as bench_command
-from edge.errors import EdgeError
+from edge.errors import EdgeError, InterruptedWorkError
 from edge.evaluation import command as evaluation_command
 from edge.progress import LogHandler
 
 __all__ = ["main"]
 
+# subcommands of the packages that edge does not import
+_OTHER_COMMANDS = ("convert.command:add_convert",)
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one subcommand and return its exit code.
 
-    0 ok, 2 configuration, 3 model, 4 device, 5 accuracy gate, 6 budget exceeded.
+    0 ok, 2 configuration, 3 model, 4 device, 5 accuracy gate, 6 a budget not kept or a soak that found a problem,
+    130 interrupted.
     """
     arguments = _parser().parse_args(argv)
     level = logging.WARNING if arguments.quiet else logging.INFO
@@ -34,7 +39,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"harrier: {exc}", file=sys.stderr)
         return exc.exit_code
     except KeyboardInterrupt:
-        return 0
+        if arguments.command in (_run, _listen):  # they have no end of their own
+            return 0
+        interrupted = InterruptedWorkError("interrupted", "give the same command again")
+        print(f"harrier: {interrupted}", file=sys.stderr)
+        return interrupted.exit_code
     except BrokenPipeError:  # `harrier listen | head`: the reader has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the flush at exit fails
         return 0
@@ -51,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_inspect(commands)
     _add_models(commands)
     _add_measurements(commands)
+    for place in _OTHER_COMMANDS:
+        module, _, add = place.partition(":")
+        getattr(import_module(module), add)(commands)
     return parser
 
 
@@ -95,6 +107,10 @@ def _add_inspect(commands: argparse._SubParsersAction) -> None:
     inspect.add_argument("model", metavar="FILE_OR_BUNDLE")
     inspect.add_argument("--labels", metavar="FILE", help="class names, one a line")
     inspect.add_argument("--json", action="store_true", help="as JSON")
+    inspect.add_argument("--target", metavar="TARGET", help="which target of the bundle (the first that runs here)")
+    inspect.add_argument(
+        "--golden", action="store_true", help="run the bundle's golden picture and compare with the converter's result"
+    )
     inspect.set_defaults(command=_inspect)
 
 
@@ -153,6 +169,12 @@ def _listen(arguments: argparse.Namespace) -> None:
 def _inspect(arguments: argparse.Namespace) -> None:
     from edge.inspection import describe, text_of
 
+    if arguments.golden:
+        from edge.golden import check_golden, verdict_of
+
+        found = check_golden(arguments.model, arguments.target)
+        print(json.dumps(found, indent=2) if arguments.json else verdict_of(found))
+        return
     facts = describe(arguments.model, arguments.labels)
     print(json.dumps(facts, indent=2) if arguments.json else text_of(facts))
 

@@ -8,16 +8,18 @@ EdgeError
  |    +-- CatalogueError       a catalogue entry could not be fetched or verified
  |    +-- EngineError          the engine cannot load or run the file
  +-- DeviceError            4  something outside the process is missing, busy or silent
-      +-- AcceleratorError     the model needs an accelerator that is not here
-      +-- SourceError          a frame source failed
-      |    +-- SourceOpenError     it could not be opened
-      |    +-- SourceTimeoutError  no frame arrived in time
-      |    +-- EndOfStreamError    it ended, as files do
-      +-- PublishError         a publisher could not be opened or written
-      +-- WireError            bytes that arrived are not a message
+ |    +-- AcceleratorError     the model needs an accelerator that is not here
+ |    +-- SourceError          a frame source failed
+ |    |    +-- SourceOpenError     it could not be opened
+ |    |    +-- SourceTimeoutError  no frame arrived in time
+ |    |    +-- EndOfStreamError    it ended, as files do
+ |    +-- PublishError         a publisher could not be opened or written
+ |    +-- WireError            bytes that arrived are not a message
+ +-- InterruptedWorkError 130  Ctrl-C ended work that was to give a result
 
 Exit codes: 0 ok, 1 a defect in Harrier, 2 configuration, 3 model, 4 device, 5 accuracy gate
-(`edge.evaluation.gates.AccuracyError`), 6 a budget of `harrier bench` exceeded.
+(`edge.evaluation.gates.AccuracyError`), 6 a budget of `harrier bench` was not kept or a soak found a problem,
+130 interrupted, as a shell reports it.
 Foreign exceptions are translated into these at the border where they arise, with `from exc`.
 """
 
@@ -29,6 +31,7 @@ __all__ = [
     "EdgeError",
     "EndOfStreamError",
     "EngineError",
+    "InterruptedWorkError",
     "ManifestError",
     "MissingBackendError",
     "ModelError",
@@ -111,3 +114,9 @@ class PublishError(DeviceError):
 
 class WireError(DeviceError):
     """Bytes that arrived are not a message of the expected format."""
+
+
+class InterruptedWorkError(EdgeError):
+    """Ctrl-C ended work that was to give a result, such as a measurement; exit code 0 would claim that it did."""
+
+    exit_code = 130

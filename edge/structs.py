@@ -15,7 +15,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["as_struct", "did_you_mean", "read_toml"]
+__all__ = ["as_struct", "did_you_mean", "read_toml", "toml_value"]
 
 T = TypeVar("T")
 
@@ -37,6 +37,14 @@ def read_toml(path: Path, error: type[EdgeError] = ConfigError) -> dict[str, Any
         raise error(f"{path} nests too deeply", "write it flat") from exc
     except tomllib.TOMLDecodeError as exc:
         raise error(f"{path} is not valid TOML ({exc})", "correct that line") from exc
+
+
+def toml_value(text: str) -> Any:
+    """Return what `text` means as the value of a TOML key, such as 0.5, true or [1, 2]; else the text itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def as_struct(values: Any, struct: type[T], where: str, error: type[EdgeError] = ConfigError, strict: bool = True) -> T:

@@ -69,7 +69,9 @@ def limits_for(budgets: Budgets, board: str | None, cpu: str | None) -> tuple[st
 
 
 def check_budget(report: Report, limits: Limits) -> list[BudgetLine]:
-    """Return a line for every limit; of several set-ups the worst counts, and what was not measured is not kept."""
+    """Return a line for every limit; of several set-ups or windows the worst counts, and what was not measured is
+    not kept.
+    """
     lines = []
     for name in Limits.__struct_fields__:
         limit = getattr(limits, name)
@@ -83,9 +85,9 @@ def check_budget(report: Report, limits: Limits) -> list[BudgetLine]:
 
 
 def _measured(report: Report, name: str) -> float | None:
-    resources, power, startup = report.resources, report.power, report.startup
+    resources, startup = report.resources, report.startup
     if name == "throughput_fps_min":
-        return min(setup.throughput_fps.value for setup in report.setups)
+        return min(report.soak.throughput_fps if report.soak else [s.throughput_fps.value for s in report.setups])
     if name == "dropped_percent_max":
         return max(
             100 * (s.drops.replaced_by_newer + s.drops.corrupt) / max(1, s.drops.captured) for s in report.setups
@@ -95,18 +97,25 @@ def _measured(report: Report, name: str) -> float | None:
     if name == "rss_slope_mb_per_hour_max":
         slope = report.soak.rss_slope_mb_per_hour if report.soak else resources.rss_slope_mb_per_hour
         return slope.value if slope else None
+    if name in ("power_w_max", "energy_mj_per_frame_max"):
+        powers = [s.power for s in report.setups if s.power]
+        values = [power.mean_w if name == "power_w_max" else power.energy_mj_per_frame for power in powers]
+        return max(values) if len(values) == len(report.setups) else None
     single = {
         "startup_s_max": startup.median_s if startup else None,
         "rss_mb_max": resources.rss_peak_mb,
-        "cpu_cores_max": resources.cpu_cores,
-        "power_w_max": power.mean_w if power else None,
-        "energy_mj_per_frame_max": power.energy_mj_per_frame if power else None,
+        # one process works for both in turns, so its load is neither's
+        "cpu_cores_max": resources.cpu_cores if len(report.setups) == 1 else None,
     }
     return single[name] if name in single else _latency(report, name)
 
 
 def _latency(report: Report, name: str) -> float | None:
     quantity, point = name.removesuffix("_ms").rsplit("_", 1)
+    if report.soak and quantity == "capture_to_publish":
+        return max(getattr(report.soak, f"{point}_ms"))
+    if report.soak and quantity in ("step", "infer"):
+        return None  # only the last window's are kept
     worst = None
     for setup in report.setups:
         values = setup.stages.get(quantity) or getattr(setup, quantity, None)

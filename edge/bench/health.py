@@ -4,8 +4,10 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge.bench.fingerprint import Tool, governors, run_tool
+from edge.bench.fingerprint import governors
+from edge.bench.reading import Tool, number_in, run_tool
 from edge.bench.results import Finding
+from edge.bench.throttle import Throttle, throttle_counts, throttle_now
 
 __all__ = ["BUSY_CORES", "STEAL_SHARE", "Snapshot", "findings", "snapshot"]
 
@@ -21,14 +23,14 @@ _PI_SINCE_BOOT = 16  # the same bits, shifted: it happened since boot
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Counters of one moment, CPU times in s. counters: events that mean throttling, by name; None: not available."""
+    """Counters of one moment, CPU times in s; None: not available. counters: events that mean throttling, by name."""
 
     total_s: float | None
     busy_s: float | None
     steal_s: float | None
     own_s: float
     counters: dict[str, float] = field(default_factory=dict)
-    pi_flags: int | None = None
+    throttle: Throttle = field(default_factory=Throttle)
 
 
 def snapshot(root: Path = Path("/"), tool: Tool = run_tool, own_pids: tuple[int, ...] = ()) -> Snapshot:
@@ -42,14 +44,20 @@ def snapshot(root: Path = Path("/"), tool: Tool = run_tool, own_pids: tuple[int,
         user, nice, system, _idle, _iowait, irq, softirq, stolen = ticks[:8]
         total, steal = sum(ticks[:8]) / hz, stolen / hz
         busy = (user + nice + system + irq + softirq) / hz
-    said = tool(["vcgencmd", "get_throttled"]) or ""  # throttled=0x50000
-    flags = said.partition("=")[2].strip()
-    return Snapshot(total, busy, steal, own_s, _counters(root), int(flags, 16) if flags.startswith("0x") else None)
+    return Snapshot(total, busy, steal, own_s, throttle_counts(root), throttle_now(root, tool))
 
 
-def findings(before: Snapshot, after: Snapshot, elapsed_s: float, root: Path = Path("/")) -> list[Finding]:
-    """Return what happened to the machine between two snapshots `elapsed_s` apart, the grave ones first."""
-    found = [*_load(before, after, elapsed_s), *_throttling(before, after), *_notes(root)]
+def findings(
+    before: Snapshot, after: Snapshot, elapsed_s: float, root: Path = Path("/"), worst: Throttle | None = None
+) -> list[Finding]:
+    """Return what happened to the machine between two snapshots `elapsed_s` apart, the grave ones first.
+
+    worst: the worst that was seen between the two.
+    """
+    seen = Throttle()
+    for throttle in (before.throttle, after.throttle, worst or Throttle()):
+        seen.worsen(throttle)
+    found = [*_load(before, after, elapsed_s), *_throttling(before, after, seen), *_notes(root)]
     return sorted(found, key=lambda finding: not finding.invalidates)
 
 
@@ -68,21 +76,35 @@ def _load(before: Snapshot, after: Snapshot, elapsed_s: float) -> list[Finding]:
     return found
 
 
-def _throttling(before: Snapshot, after: Snapshot) -> list[Finding]:
-    found = []
+def _throttling(before: Snapshot, after: Snapshot, seen: Throttle) -> list[Finding]:
+    if not after.counters and not seen.states and seen.pi_flags is None:
+        return [Finding(kind="throttling", text="throttling: not available", invalidates=False), *_limits(before, seen)]
+    said = []
     for name, value in after.counters.items():
         grown = value - before.counters.get(name, value)
         if grown > 0:
-            found.append(Finding(kind="throttled", text=f"{name} rose by {grown:.0f}", invalidates=True))
-    flags = after.pi_flags or 0
-    fresh = flags & ~(before.pi_flags or 0)
+            said.append(f"{name} rose by {grown:.0f}")
+    said += [f"{name} was up to {state:.0f}" for name, state in seen.states.items() if state > 0]
+    found = [Finding(kind="throttled", text=text, invalidates=True) for text in said]
+    flags = seen.pi_flags or 0
+    fresh = flags & ~(before.throttle.pi_flags or 0)
     for bit, words in _PI_NOW.items():
         if flags >> bit & 1 or fresh >> (bit + _PI_SINCE_BOOT) & 1:
             found.append(Finding(kind="throttled", text=f"the firmware reports: {words}", invalidates=True))
         elif flags >> (bit + _PI_SINCE_BOOT) & 1:
             text = f"the firmware reports since boot, before the run: {words}"
             found.append(Finding(kind="throttled", text=text, invalidates=False))
-    return found
+    return found + _limits(before, seen)
+
+
+def _limits(before: Snapshot, seen: Throttle) -> list[Finding]:
+    """A clock limit that was lowered after the run began is no setting, but something that throttles."""
+    for cpu, least in seen.limits_mhz.items():
+        at_first = before.throttle.limits_mhz.get(cpu, least)
+        if least < at_first:
+            text = f"the clock limit of {cpu} fell from {at_first:.0f} to {least:.0f} MHz during the run"
+            return [Finding(kind="throttled", text=text, invalidates=True)]
+    return []
 
 
 def _notes(root: Path) -> list[Finding]:
@@ -92,31 +114,11 @@ def _notes(root: Path) -> list[Finding]:
         text = f"the CPU governor is {', '.join(slow)}, not performance"
         found.append(Finding(kind="governor", text=text, invalidates=False))
     for cpu in sorted((root / "sys/devices/system/cpu").glob("cpu[0-9]*/cpufreq")):
-        hardware, allowed = _number(cpu / "cpuinfo_max_freq"), _number(cpu / "scaling_max_freq")
+        hardware, allowed = number_in(cpu / "cpuinfo_max_freq"), number_in(cpu / "scaling_max_freq")
         if hardware and allowed and allowed < hardware:
             text = f"the CPU clock is capped at {allowed / 1e3:.0f} of {hardware / 1e3:.0f} MHz"
             found.append(Finding(kind="clock_cap", text=text, invalidates=False))
             break
-    return found
-
-
-def _counters(root: Path) -> dict[str, float]:
-    """Every counter of throttling there is: x86 cores and packages, Jetson over-current, engaged cooling."""
-    found: dict[str, float] = {}
-    cpus = root / "sys/devices/system/cpu"
-    for kind in ("core", "package"):
-        counts = [_number(p) for p in cpus.glob(f"cpu[0-9]*/thermal_throttle/{kind}_throttle_count")]
-        known = [count for count in counts if count is not None]
-        if known:
-            found[f"{kind} thermal throttle count"] = sum(known)
-    for path in (root / "sys/class/hwmon").glob("hwmon*/oc*_event_cnt"):  # JetPack 5 and later
-        if (value := _number(path)) is not None:
-            found[f"over-current event count {path.name.split('_')[0]}"] = value
-    for device in (root / "sys/class/thermal").glob("cooling_device*"):
-        kind = _word(device / "type")
-        state = _number(device / "cur_state")
-        if state is not None and any(word in kind.lower() for word in ("cpufreq", "throttle", "processor", "devfreq")):
-            found[f"cooling state of {kind} ({device.name})"] = state
     return found
 
 
@@ -134,17 +136,3 @@ def _process_s(pid: int) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _number(path: Path) -> float | None:
-    try:
-        return float(path.read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def _word(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return ""

@@ -10,6 +10,7 @@ __all__ = [
     "Interval",
     "block_length",
     "bootstrap",
+    "evenly",
     "paired_ratio",
     "percentile_intervals",
     "sen_slope",
@@ -20,6 +21,7 @@ _RESAMPLES = 400
 _MIN_VALUES = 20
 _MIN_EXCEEDANCES = 5  # fewer values beyond a percentile say nothing about its spread
 _MAX_LAG = 100
+_MAX_RESAMPLED, _PIECES = 20_000, 20  # what is resampled of more values: so many pieces, spread evenly
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,18 @@ def bootstrap(
     return low, high
 
 
+def evenly(values: np.ndarray) -> np.ndarray:
+    """Return (N,) float64 as they are, or 20,000 of them: pieces from start to end, so that neighbours stay together.
+
+    For bounds only, which so many values give wide enough; a percentile itself takes them all.
+    """
+    if len(values) <= _MAX_RESAMPLED:
+        return values
+    length = _MAX_RESAMPLED // _PIECES
+    starts = np.linspace(0, len(values) - length, _PIECES).astype(int)
+    return np.concatenate([values[start : start + length] for start in starts])
+
+
 def percentile_intervals(values: np.ndarray, percents: Sequence[float]) -> list[Interval]:
     """Return an Interval for each percentile of (N,) float64, N >= 1, in the order of time.
 
@@ -83,11 +97,13 @@ def percentile_intervals(values: np.ndarray, percents: Sequence[float]) -> list[
     points = np.percentile(values, percents)
     if len(values) < _MIN_VALUES:
         return [Interval(float(p)) for p in points]
-    low, high = bootstrap(values, lambda sample: np.percentile(sample, percents))
+    part = evenly(values)
+    low, high = bootstrap(part, lambda sample: np.percentile(sample, percents))
+    shift = points - np.percentile(part, percents)  # 0 unless only a part was resampled
     enough = [len(values) * (100 - percent) / 100 >= _MIN_EXCEEDANCES for percent in percents]
     return [
-        Interval(float(p), float(lo), float(hi)) if ok else Interval(float(p))
-        for p, lo, hi, ok in zip(points, low, high, enough, strict=True)
+        Interval(float(p), float(lo + by), float(hi + by)) if ok else Interval(float(p))
+        for p, lo, hi, by, ok in zip(points, low, high, shift, enough, strict=True)
     ]
 
 

@@ -18,17 +18,19 @@ from edge.sources.state import SourceStats
 from edge.timings import StageTimings
 from edge.uri import parse_uri
 
-__all__ = ["Block", "Recording", "measure_block", "open_second", "warm_up"]
+__all__ = ["Block", "Recording", "Totals", "measure_block", "open_second", "warm_up"]
 
 _CHUNK = 4096
 _SETTLE_STEPS = 2  # the first frame after a pause is as old as the pause
+_MOST_TIMEOUTS = 30  # in a row, before a source that still calls itself alive counts as silent
+_MOST_EVENTS = 100
 
 
 @dataclass(slots=True)
 class Block:
     """One uninterrupted measurement of N steps: stages_ns (N, S), wall_ns (N,), age_ns (N,), t_ns (N,), int64.
 
-    t_ns is when each step ended; the counts are those of this block alone.
+    t_ns is when each step ended; the counts are those of this block alone. events: when, CLOCK_MONOTONIC ns, and what.
     """
 
     stages_ns: np.ndarray
@@ -44,7 +46,7 @@ class Block:
     timeouts: int = 0
     timeout_ns: int = 0
     publisher_dropped: int = 0
-    events: list[str] = field(default_factory=list)
+    events: list[tuple[int, str]] = field(default_factory=list)
 
     @property
     def steps(self) -> int:
@@ -63,13 +65,57 @@ class Block:
 
 
 @dataclass(slots=True)
+class Totals:
+    """What the blocks of a set-up come to, those that were not kept included; of the events the last 100."""
+
+    steps: int = 0
+    captured: int = 0
+    replaced: int = 0
+    corrupt: int = 0
+    reconnects: int = 0
+    timeouts: int = 0
+    publisher_dropped: int = 0
+    stages_ns: int = 0
+    stepping_s: float = 0.0
+    elapsed_s: float = 0.0
+    spans_ns: list[tuple[int, int]] = field(default_factory=list)
+    events: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, block: Block) -> None:
+        """Count one block."""
+        self.steps += block.steps
+        self.captured += block.captured
+        self.replaced += block.replaced
+        self.corrupt += block.corrupt
+        self.reconnects += block.reconnects
+        self.timeouts += block.timeouts
+        self.publisher_dropped += block.publisher_dropped
+        self.stages_ns += int(block.stages_ns.sum())
+        self.stepping_s += block.stepping_s
+        self.elapsed_s += block.elapsed_s
+        self.spans_ns.append((block.t_start_ns, block.t_end_ns))
+        self.events = [*self.events, *block.events][-_MOST_EVENTS:]
+
+
+@dataclass(slots=True)
 class Recording:
-    """All blocks of one set-up."""
+    """The blocks of one set-up, and what all of them come to."""
 
     name: str
     pipeline: Pipeline
     threads: int | None = None
     blocks: list[Block] = field(default_factory=list)
+    totals: Totals = field(default_factory=Totals)
+
+    def add(self, block: Block, keep_earlier: bool = True) -> None:
+        """Take one more block; without keep_earlier it replaces those before, which stay in the totals."""
+        self.blocks = [*self.blocks, block] if keep_earlier else [block]
+        self.totals.add(block)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every block is still here."""
+        return sum(block.steps for block in self.blocks) == self.totals.steps
 
     def joined(self, what: str) -> np.ndarray:
         """Return stages_ns (N, S), wall_ns, age_ns or t_ns (N,) int64 of all blocks, in the order of time."""
@@ -79,15 +125,16 @@ class Recording:
 def warm_up(pipeline: Pipeline, steps: int) -> None:
     """Take `steps` steps that nobody measures.
 
-    Raises: ConfigError when the source ends before.
+    Raises: ConfigError when the source ends before, SourceTimeoutError when it is gone or stays silent.
     """
-    done = 0
+    done = timeouts = 0
     while done < steps:
         try:
             pipeline.step()
-            done += 1
+            done, timeouts = done + 1, 0
         except SourceTimeoutError:
-            if pipeline.source.state in ("lost", "ended", "closed"):
+            timeouts += 1
+            if pipeline.source.state in ("lost", "ended", "closed") or timeouts > _MOST_TIMEOUTS:
                 raise
         except EndOfStreamError as exc:
             raise _too_short(exc) from exc
@@ -119,7 +166,7 @@ def measure_block(
             pipeline.step()
         except SourceTimeoutError as exc:
             timeouts, ended, timeout_ns = timeouts + 1, exc, timeout_ns + monotonic_ns() - t_step_ns
-            if pipeline.source.state in ("lost", "closed") or timeouts > 30:
+            if pipeline.source.state in ("lost", "closed") or timeouts > _MOST_TIMEOUTS:
                 break
             continue
         except EndOfStreamError as exc:
@@ -176,9 +223,7 @@ def _count(block: Block, pipeline: Pipeline, before: SourceStats, dropped_before
     block.corrupt = after.corrupt - before.corrupt
     block.reconnects = after.reconnects - before.reconnects
     block.publisher_dropped = sum(p.dropped for p in pipeline.publishers) - dropped_before
-    for event in pipeline.source.poll_events():
-        t_s = (event.t_ns - block.t_start_ns) / 1e9
-        block.events.append(f"{t_s:.1f} s: {event.state} {event.reason}".strip())
+    block.events = [(event.t_ns, f"{event.state} {event.reason}".strip()) for event in pipeline.source.poll_events()]
 
 
 def _too_short(exc: SourceError | None) -> SourceError | ConfigError:

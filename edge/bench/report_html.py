@@ -3,7 +3,7 @@
 from html import escape
 
 from edge.bench.charts import Line, cdf_chart, histogram_chart, line_chart, waterfall_chart
-from edge.bench.report_text import NOT_AVAILABLE, machine_lines, soak_all_clear, soak_title
+from edge.bench.report_text import NOT_AVAILABLE, SOAK_NOTE, machine_lines, soak_all_clear, soak_title
 from edge.bench.results import Distribution, Estimate, Report, Setup
 from edge.bench.summaries import drawn_stages
 
@@ -85,8 +85,8 @@ def _cards(report: Report) -> str:
         (f"{own.rss_peak_mb:.0f} MB", "memory at its peak"),
         (f"{own.cpu_cores:.2f}", "CPU cores busy"),
     ]
-    if report.power:
-        cards.append((f"{report.power.energy_mj_per_frame:.1f} mJ", f"per frame, {report.power.scope}"))
+    if setup.power:
+        cards.append((f"{setup.power.energy_mj_per_frame:.1f} mJ", f"per frame, {setup.power.scope}"))
     if report.startup:
         cards.append((f"{report.startup.median_s:.2f} s", "process start to first message"))
     inner = "".join(f'<div class="card"><b>{big}</b><span>{escape(small)}</span></div>' for big, small in cards)
@@ -115,6 +115,9 @@ def _setup(setup: Setup, several: bool) -> str:
             f"{drops.publisher} messages a reader was too slow for",
         ),
     ]
+    power = setup.power
+    energy = f"{power.mean_w:.2f} W, {power.energy_mj_per_frame:.2f} mJ per frame" if power else NOT_AVAILABLE
+    facts.append(("power", f"{energy} ({power.sensor}: {power.scope})" if power else energy))
     facts += [("source event", event) for event in drops.events[:10]]
     age = "" if setup.age_of_information else f'<p class="absent">age at a subscriber: {NOT_AVAILABLE}</p>'
     return (
@@ -207,7 +210,7 @@ def _soak(report: Report) -> str:
                    "Capture to publish per window", "ms", end, from_zero=True),
         line_chart([Line("RSS", soak.t_s, soak.rss_mb, "c3")], "Resident memory per window", "MB", end),
     ]  # fmt: skip
-    note = '<p class="legend">The figures and plots above are those of the last window.</p>'
+    note = f'<p class="legend">{SOAK_NOTE.capitalize()}.</p>'
     return f"<h2>{soak_title(soak).capitalize()}</h2><section>{verdict}{note}{''.join(charts)}</section>"
 
 

@@ -3,9 +3,10 @@
 from edge.bench.results import Comparison, Distribution, Estimate, Finding, Report, Setup, Soak
 from edge.bench.soak import WINDOWS
 
-__all__ = ["NOT_AVAILABLE", "machine_lines", "soak_all_clear", "soak_title", "text_of"]
+__all__ = ["NOT_AVAILABLE", "SOAK_NOTE", "machine_lines", "soak_all_clear", "soak_title", "text_of"]
 
 NOT_AVAILABLE = "not available"
+SOAK_NOTE = "stages, step and capture to publish above are those of the last window, all else is of the whole run"
 
 
 def text_of(report: Report) -> str:
@@ -23,7 +24,7 @@ def text_of(report: Report) -> str:
     if report.soak:
         soak = report.soak
         slopes = (("RSS", soak.rss_slope_mb_per_hour, "MB/h"), ("p50", soak.p50_slope_ms_per_hour, "ms/h"))
-        said = [f"{soak_title(soak)}; the table above is that of the last"]
+        said = [f"{soak_title(soak)}; {SOAK_NOTE}"]
         said += [f"  {name} slope {_signed(slope)} {unit}" for name, slope, unit in slopes]
         said += [f"  p99 slope {_signed(soak.p99_slope_ms_per_hour)} ms/h"]
         said += [f"  PROBLEM: {problem}" for problem in soak.problems] or [f"  {soak_all_clear(soak)}"]
@@ -114,7 +115,7 @@ def _signed(estimate: Estimate) -> str:
 
 
 def _resources(report: Report) -> str:
-    own, power = report.resources, report.power
+    own = report.resources
     slope = own.rss_slope_mb_per_hour
     hottest = max((t for t in report.series.temperature_c if t is not None), default=None)
     lines = [
@@ -123,17 +124,20 @@ def _resources(report: Report) -> str:
         f"CPU          {own.cpu_cores:.2f} cores",
         f"temperature  {NOT_AVAILABLE if hottest is None else f'{hottest:.1f} C at most'}",
     ]
-    if power:
-        lines.append(
-            f"power        {power.mean_w:.2f} W, {power.energy_mj_per_frame:.2f} mJ per frame ({power.sensor}: "
-            f"{power.scope})"
-        )
-    else:
-        lines.append(f"power        {NOT_AVAILABLE}")
+    for setup in report.setups:
+        who = f"{setup.name}: " if len(report.setups) > 1 else ""
+        lines.append(f"power        {who}{_power(setup)}")
     if report.startup:
         runs = len(report.startup.seconds)
         lines.append(f"start-up     {report.startup.median_s:.3f} s to the first message (median of {runs} runs)")
     return "\n".join(lines)
+
+
+def _power(setup: Setup) -> str:
+    power = setup.power
+    if not power:
+        return NOT_AVAILABLE
+    return f"{power.mean_w:.2f} W, {power.energy_mj_per_frame:.2f} mJ per frame ({power.sensor}: {power.scope})"
 
 
 def _comparison(comparison: Comparison) -> str:

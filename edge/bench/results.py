@@ -68,8 +68,20 @@ class Drops(_Struct):
     events: list[str]
 
 
+class Power(_Struct):
+    """scope says what the sensor sees: the whole board's input, or the processor package only."""
+
+    sensor: str
+    scope: str
+    mean_w: float
+    energy_mj_per_frame: float
+
+
 class Setup(_Struct):
-    """What one set-up did; stages_over_wall is the sum of the stages over the wall clock between two steps' starts."""
+    """What one set-up did; stages_over_wall is the sum of the stages over the wall clock between two steps' starts.
+
+    In a soak, stages, step and capture_to_publish are those of the last window, all else is of the whole run.
+    """
 
     name: str
     model: str
@@ -88,6 +100,7 @@ class Setup(_Struct):
     stages_add_up: bool
     timestamp_quality: str
     drops: Drops
+    power: Power | None
 
 
 class Resources(_Struct):
@@ -97,15 +110,6 @@ class Resources(_Struct):
     rss_peak_mb: float
     rss_slope_mb_per_hour: Estimate | None
     cpu_cores: float
-
-
-class Power(_Struct):
-    """scope says what the sensor sees: the whole board's input, or the processor package only."""
-
-    sensor: str
-    scope: str
-    mean_w: float
-    energy_mj_per_frame: float
 
 
 class Series(_Struct):
@@ -190,7 +194,6 @@ class Report(_Struct):
     machine: dict[str, Any]
     setups: list[Setup]
     resources: Resources
-    power: Power | None
     series: Series
     comparison: Comparison | None = None
     startup: Startup | None = None

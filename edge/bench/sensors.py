@@ -3,18 +3,23 @@
 import re
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
-from edge.bench.fingerprint import Tool, clocks_mhz, run_tool, temperatures_c
+from edge.bench.fingerprint import clocks_mhz, temperatures_c
+from edge.bench.reading import Tool, number_in, run_tool, text_in
+from edge.bench.throttle import Throttle, throttle_now
 from edge.stats import rss_bytes
 
-__all__ = ["EnergyCounter", "PowerMeter", "Sample", "Sampler", "energy_j", "find_power"]
+__all__ = ["EnergyCounter", "PowerMeter", "Sample", "Sampler", "energy_over", "find_power"]
 
-_WHOLE_BOARD = ("VDD_IN", "POM_5V_IN", "VIN_SYS_5V0", "VDD_MODULE_IN")  # the rail that feeds all the others
+_WHOLE_BOARD = ("VDD_IN", "POM_5V_IN")  # the rail that feeds all the others, where a board has such a one
 _MAX_SAMPLES = 4000
+
+_Reader = Callable[[], float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +40,14 @@ class EnergyCounter:
 
     def __init__(self, folders: list[Path], clock: Callable[[], float] = time.monotonic) -> None:
         self._folders = folders
-        self._ranges = [_read(folder / "max_energy_range_uj") for folder in folders]
+        self._ranges = [number_in(folder / "max_energy_range_uj") for folder in folders]
         self._clock = clock
-        self._last: list[float | None] = [_read(folder / "energy_uj") for folder in folders]
+        self._last: list[float | None] = [number_in(folder / "energy_uj") for folder in folders]
         self._t = clock()
 
     def read_w(self) -> float | None:
         """Return the mean power in W since the last call, over all counters; None when one did not answer."""
-        now, values = self._clock(), [_read(folder / "energy_uj") for folder in self._folders]
+        now, values = self._clock(), [number_in(folder / "energy_uj") for folder in self._folders]
         steps_uj = [_step_uj(*row) for row in zip(values, self._last, self._ranges, strict=True)]
         elapsed_s, self._t, self._last = now - self._t, now, values
         known = [step for step in steps_uj if step is not None]
@@ -55,44 +60,50 @@ def find_power(root: Path = Path("/"), tool: Tool = run_tool) -> PowerMeter | No
         if meter := find(root):
             return meter
     if _pmic_w(tool) is not None:
-        return PowerMeter("vcgencmd pmic_read_adc", "sum of the PMIC's rails", lambda: _pmic_w(tool))
+        return PowerMeter("vcgencmd pmic_read_adc", "sum of the PMIC's rails", partial(_pmic_w, tool))
     return _rapl(root) or _hwmon_power(root)
 
 
 def _ina3221(root: Path) -> PowerMeter | None:
     """JetPack 5 and later: millivolts and milliamperes per channel."""
+    rails: list[tuple[str, _Reader]] = []
     for chip in sorted((root / "sys/class/hwmon").glob("hwmon*")):
-        if "ina3221" not in (_word(chip / "name") or ""):
+        if "ina3221" not in (text_in(chip / "name") or ""):
             continue
-        for label in sorted(chip.glob("in*_label")):
-            name = _word(label)
-            if name in _WHOLE_BOARD:
-                channel = re.sub(r"\D", "", label.name)
-                volts, amperes = chip / f"in{channel}_input", chip / f"curr{channel}_input"
-                if _product_w(volts, amperes) is not None:
-                    return PowerMeter(
-                        f"INA3221 {name}",
-                        "whole board",
-                        lambda v=volts, a=amperes: _product_w(v, a),  # type: ignore[misc]
-                    )
-    return None
+        for label in sorted(chip.glob("in[0-9]*_label")):
+            channel, name = re.sub(r"\D", "", label.name), text_in(label)
+            read = partial(_product_w, chip / f"in{channel}_input", chip / f"curr{channel}_input")
+            if name and not name.lower().startswith("sum of") and read() is not None:  # channel 7 sums up shunts
+                rails.append((name, read))
+    return _board_meter(rails)
 
 
 def _ina3221_iio(root: Path) -> PowerMeter | None:
     """JetPack 4: milliwatts per rail."""
+    rails: list[tuple[str, _Reader]] = []
     for label in sorted((root / "sys/bus/i2c/drivers/ina3221x").glob("*/iio:device*/rail_name_*")):
-        name = _word(label)
+        name = text_in(label)
+        read = partial(_scaled, label.with_name(f"in_power{label.name.rpartition('_')[2]}_input"), 1e-3)
+        if name and read() is not None:
+            rails.append((name, read))
+    return _board_meter(rails)
+
+
+def _board_meter(rails: list[tuple[str, _Reader]]) -> PowerMeter | None:
+    """The rail that feeds all others; where there is none, as on the AGX boards, the sum of those there are."""
+    for name, read in rails:
         if name in _WHOLE_BOARD:
-            path = label.with_name(f"in_power{label.name.rpartition('_')[2]}_input")
-            if _read(path) is not None:
-                return PowerMeter(f"INA3221 {name}", "whole board", lambda p=path: _scaled(p, 1e-3))  # type: ignore[misc]
-    return None
+            return PowerMeter(f"INA3221 {name}", "whole board", read)
+    readers = [read for name, read in rails if name != "NC"]  # not connected
+    if not readers:
+        return None
+    return PowerMeter("INA3221", f"sum of {len(readers)} rails", partial(_sum_w, readers))
 
 
 def _rapl(root: Path) -> PowerMeter | None:
     zones = sorted((root / "sys/class/powercap").glob("intel-rapl:*"))
-    packages = [zone for zone in zones if (_word(zone / "name") or "").startswith("package")]
-    packages = [zone for zone in packages if _read(zone / "energy_uj") is not None]  # readable by root only
+    packages = [zone for zone in zones if (text_in(zone / "name") or "").startswith("package")]
+    packages = [zone for zone in packages if number_in(zone / "energy_uj") is not None]  # readable by root only
     if not packages:
         return None
     return PowerMeter("RAPL", f"processor package x{len(packages)}", EnergyCounter(packages).read_w, averages=True)
@@ -101,9 +112,9 @@ def _rapl(root: Path) -> PowerMeter | None:
 def _hwmon_power(root: Path) -> PowerMeter | None:
     for pattern in ("power*_input", "power*_average"):
         for path in sorted((root / "sys/class/hwmon").glob(f"hwmon*/{pattern}")):
-            if _read(path) is not None:
-                name = _word(path.parent / "name") or path.parent.name
-                return PowerMeter(f"hwmon {name}", f"what {name} sees", lambda p=path: _scaled(p, 1e-6))  # type: ignore[misc]
+            if number_in(path) is not None:
+                name = text_in(path.parent / "name") or path.parent.name
+                return PowerMeter(f"hwmon {name}", f"what {name} sees", partial(_scaled, path, 1e-6))
     return None
 
 
@@ -130,12 +141,16 @@ class Sample:
 
 @dataclass
 class Sampler:
-    """Samples on a thread of its own; past 4,000 samples every other one is let go and the pace halved."""
+    """Samples on a thread of its own; past 4,000 samples two become one and the pace is halved.
+
+    throttle: the worst that was seen of what slows the machine down.
+    """
 
     interval_s: float = 0.25
     root: Path = Path("/")
     tool: Tool = run_tool
     samples: list[Sample] = field(default_factory=list)
+    throttle: Throttle = field(default_factory=Throttle)
 
     def __post_init__(self) -> None:
         self.meter = find_power(self.root, self.tool)
@@ -156,6 +171,7 @@ class Sampler:
         """Take one sample now."""
         temperatures = temperatures_c(self.root, self.tool)
         clocks = clocks_mhz(self.root)
+        self.throttle.worsen(throttle_now(self.root, self.tool))
         self.samples.append(
             Sample(
                 time.monotonic_ns(),
@@ -169,20 +185,41 @@ class Sampler:
     def _loop(self) -> None:
         while not self._stop.wait(self.interval_s):
             self.sample()
-            if len(self.samples) > _MAX_SAMPLES and not (self.meter and self.meter.averages):
-                self.samples = self.samples[::2]
+            if len(self.samples) > _MAX_SAMPLES:
+                self.samples = _halved(self.samples, bool(self.meter and self.meter.averages))
                 self.interval_s *= 2
 
 
-def energy_j(samples: list[Sample], averages: bool = False) -> float | None:
-    """Return the energy in J between the first and the last sample that know the power.
+def energy_over(
+    samples: Sequence[Sample], averages: bool = False, spans_ns: Sequence[tuple[int, int]] | None = None
+) -> tuple[float, float] | None:
+    """Return the energy in J and the s it was measured over; within `spans_ns` only, where given. None: too little.
 
-    The trapezoidal rule; where readings are means since the one before, their exact sum.
+    The trapezoidal rule; where readings are means since the one before, their exact sum. A pair of samples counts
+    when both lie in one span.
     """
-    known = [(s.t_ns / 1e9, s.power_w) for s in samples if s.power_w is not None]
-    if len(known) < 2:
-        return None
-    return sum((t1 - t0) * (p1 if averages else (p0 + p1) / 2) for (t0, p0), (t1, p1) in pairwise(known))
+    known = [(s.t_ns, s.power_w) for s in samples if s.power_w is not None]
+    energy_j = seconds = 0.0
+    for (t0_ns, p0_w), (t1_ns, p1_w) in pairwise(known):
+        if spans_ns is None or any(start <= t0_ns and t1_ns <= end for start, end in spans_ns):
+            step_s = (t1_ns - t0_ns) / 1e9
+            energy_j += step_s * (p1_w if averages else (p0_w + p1_w) / 2)
+            seconds += step_s
+    return (energy_j, seconds) if seconds > 0 else None
+
+
+def _halved(samples: list[Sample], averages: bool) -> list[Sample]:
+    """The first sample, then one for every two that loses neither a peak of the temperature nor any energy."""
+    kept = samples[:1]
+    for before, (a, b) in zip(samples[::2], zip(samples[1::2], samples[2::2], strict=False), strict=False):
+        both_w = (a.power_w, b.power_w)
+        hot = max((t for t in (a.temperature_c, b.temperature_c) if t is not None), default=None)
+        power_w = b.power_w
+        if averages and both_w[0] is not None and both_w[1] is not None:
+            span_ns = (a.t_ns - before.t_ns, b.t_ns - a.t_ns)
+            power_w = (span_ns[0] * both_w[0] + span_ns[1] * both_w[1]) / sum(span_ns)
+        kept.append(replace(b, temperature_c=hot, power_w=power_w))
+    return kept if len(samples) % 2 else [*kept, samples[-1]]
 
 
 def _step_uj(value: float | None, last: float | None, span: float | None) -> float | None:
@@ -195,24 +232,17 @@ def _step_uj(value: float | None, last: float | None, span: float | None) -> flo
 
 
 def _product_w(volts: Path, amperes: Path) -> float | None:
-    milli_v, milli_a = _read(volts), _read(amperes)
+    milli_v, milli_a = number_in(volts), number_in(amperes)
     return None if milli_v is None or milli_a is None else milli_v * milli_a / 1e6
 
 
 def _scaled(path: Path, factor: float) -> float | None:
-    value = _read(path)
+    value = number_in(path)
     return None if value is None else value * factor
 
 
-def _read(path: Path) -> float | None:
-    try:
-        return float(path.read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def _word(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace").strip() or None
-    except OSError:
-        return None
+def _sum_w(readers: Sequence[_Reader]) -> float | None:
+    """The sum of all readings, None as long as one did not answer."""
+    values = [read() for read in readers]
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None

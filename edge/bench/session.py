@@ -4,7 +4,7 @@ import argparse
 import time
 from array import array
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -14,21 +14,21 @@ from edge.bench.budgets import EXIT_CODE, Limits, check_budget, limits_for, read
 from edge.bench.files import check_writable, write_text
 from edge.bench.fingerprint import fingerprint
 from edge.bench.health import Snapshot, findings, snapshot
-from edge.bench.measure import Recording, measure_block, open_second, warm_up
+from edge.bench.measure import Recording, open_second, warm_up
 from edge.bench.photon import measure_photon, open_light
 from edge.bench.plots import write_plots
 from edge.bench.report_html import page_of
 from edge.bench.report_text import text_of
-from edge.bench.results import SCHEMA, Finding, Photon, Report, Soak
+from edge.bench.results import SCHEMA, Finding, Photon, Report, Setup, Soak
+from edge.bench.schedule import measure_in_turns, measure_windows
 from edge.bench.sensors import Sampler
-from edge.bench.soak import WINDOWS, SoakLog
+from edge.bench.soak import WINDOWS
 from edge.bench.startup import measure_startup
 from edge.bench.subscriber import Subscriber
 from edge.bench.summaries import comparison_of, power_of, resources_of, series_of, setup_of
 from edge.config import RunConfig, read_config
-from edge.errors import ConfigError, DeviceError
+from edge.errors import ConfigError, DeviceError, EdgeError, InterruptedWorkError
 from edge.pipeline import Pipeline
-from edge.progress import Progress
 from edge.run import open_pipeline
 
 __all__ = ["DEFAULT_PUBLISH", "DEFAULT_SOURCE", "Measured", "configurations", "execute", "measure", "report_of"]
@@ -42,7 +42,10 @@ _PAIR_FRAMES, _PAIRS = 50, 12
 
 @dataclass(slots=True)
 class Measured:
-    """What one run recorded, before anything is computed from it."""
+    """What one run recorded, before anything is computed from it.
+
+    ended: why a soak ended before its time, if it was not asked to. unread: where a subscriber could not connect.
+    """
 
     recordings: list[Recording]
     stamps: list[array | None]
@@ -53,6 +56,8 @@ class Measured:
     cpu_s: float
     soak: Soak | None = None
     photon: Photon | None = None
+    ended: EdgeError | None = None
+    unread: list[str] = field(default_factory=list)
 
 
 def execute(arguments: argparse.Namespace, root: Path = Path("/")) -> int:
@@ -60,18 +65,18 @@ def execute(arguments: argparse.Namespace, root: Path = Path("/")) -> int:
 
     root: where the machine's own files are looked for.
 
-    Raises: EdgeError from whichever part cannot open, DeviceError for a run that --strict refuses or Ctrl-C ended.
+    Raises: EdgeError from whichever part cannot open, DeviceError for a run that --strict refuses or a soak whose
+    source ended, InterruptedWorkError after Ctrl-C.
     """
     named = configurations(arguments)
     check_writable([path for path in (arguments.json, arguments.html) if path], arguments.plot)
-    machine = fingerprint(root)
-    budget = None
-    if arguments.budget:
-        budget = limits_for(read_budgets(arguments.budget), machine["board"], machine["cpu"])
     try:
-        report = report_of(arguments, named, machine, measure(arguments, named, root), budget)
-    except KeyboardInterrupt as exc:  # exit code 0 would look like a budget that was kept
-        raise DeviceError("the run was stopped, nothing was written", "let it run to its end") from exc
+        machine = fingerprint(root)
+        budget = _budget(arguments, machine)
+        measured = measure(arguments, named, root)
+        report = report_of(arguments, named, machine, measured, budget)
+    except KeyboardInterrupt as exc:
+        raise InterruptedWorkError("the run was stopped, nothing was written", "let it run to its end") from exc
     print(text_of(report))
     if arguments.strict and not report.valid:
         marks = "; ".join(finding.text for finding in report.findings if finding.invalidates)
@@ -83,7 +88,25 @@ def execute(arguments: argparse.Namespace, root: Path = Path("/")) -> int:
     if arguments.plot:
         write_plots(report, arguments.plot)
     kept = all(line.kept for line in report.budget or []) and not (report.soak and report.soak.problems)
+    if kept and measured.ended:
+        raise DeviceError(f"{_ended_text(report.soak)}: {measured.ended.cause}", measured.ended.cure)
     return 0 if kept else EXIT_CODE
+
+
+def _budget(arguments: argparse.Namespace, machine: dict) -> tuple[str, Limits] | None:
+    if not arguments.budget:
+        return None
+    name, limits = limits_for(read_budgets(arguments.budget), machine["board"], machine["cpu"])
+    if arguments.compare and limits.startup_s_max is not None:
+        raise ConfigError(
+            f'--compare times no start-up, but [boards."{name}"] has startup_s_max',
+            "leave it out, or measure each alone",
+        )
+    return name, limits
+
+
+def _ended_text(soak: Soak | None) -> str:
+    return f"the soak ended after {len(soak.t_s) if soak else 0} of {WINDOWS} windows"
 
 
 def configurations(arguments: argparse.Namespace) -> list[tuple[str, RunConfig]]:
@@ -96,6 +119,13 @@ def configurations(arguments: argparse.Namespace) -> list[tuple[str, RunConfig]]
     if arguments.soak and (arguments.frames or arguments.seconds or arguments.repeats):
         raise ConfigError("--soak has windows of its own", "leave out --frames, --seconds and --repeats")
     texts = arguments.compare or [None]
+    files = [text for text in texts if text and text.endswith(".toml")]
+    if arguments.compare and arguments.config and len(files) == 2:
+        raise ConfigError(
+            f"--compare names both configurations, and {arguments.config} would be unused", "leave it out"
+        )
+    if arguments.compare and arguments.model and len(files) < 2:
+        raise ConfigError(f"--compare names the models, and --model {arguments.model} would be unused", "leave it out")
     named = []
     for letter, text in zip("AB", texts, strict=False):
         base = arguments.config if text is None or not text.endswith(".toml") else text
@@ -118,9 +148,11 @@ def measure(arguments: argparse.Namespace, named: list[tuple[str, RunConfig]], r
 
     Raises: EdgeError from whichever part cannot open or fails.
     """
-    light = open_light(arguments.photon) if arguments.photon else None
     subscribers: dict[str, Subscriber] = {}
     with ExitStack() as stack:
+        light = open_light(arguments.photon) if arguments.photon else None
+        if light:
+            stack.callback(light.close)
         first = stack.enter_context(open_pipeline(named[0][1]))
         recordings = [Recording(named[0][0], first, named[0][1].engine.threads)]
         if len(named) > 1:
@@ -138,6 +170,7 @@ def measure(arguments: argparse.Namespace, named: list[tuple[str, RunConfig]], r
         measured.photon = photon
     notes = {address: subscriber.stamps_ns() for address, subscriber in subscribers.items()}
     measured.stamps = [notes[address] if address else None for address in addresses]
+    measured.unread = [address for address, subscriber in subscribers.items() if not subscriber.connected]
     return measured
 
 
@@ -146,49 +179,20 @@ def _blocks(
 ) -> Measured:
     interval_s = 0.25 if not arguments.soak else min(10.0, max(0.05, arguments.soak / 2000))
     before, t_start, cpu_start = snapshot(root, own_pids=own_pids), time.monotonic(), time.process_time()
-    soak = None
+    log = ended = None
     with Sampler(interval_s, root) as sampler:
         if arguments.soak:
-            soak = _soak_blocks(arguments.soak, recordings[0])
+            log, ended = measure_windows(arguments.soak, recordings[0])
         else:
-            _repeat(arguments, recordings)
+            several = len(recordings) > 1
+            frames = arguments.frames or (None if arguments.seconds else _PAIR_FRAMES if several else _FRAMES)
+            repeats = arguments.repeats or (_PAIRS if several else _REPEATS)
+            measure_in_turns(recordings, repeats, frames, arguments.seconds)
     elapsed_s, cpu_s = time.monotonic() - t_start, time.process_time() - cpu_start
     after = snapshot(root, own_pids=own_pids)
-    result = Measured(recordings, [], sampler, before, after, elapsed_s, cpu_s)
-    result.soak = soak.conclude(sampler.samples) if soak else None
+    result = Measured(recordings, [], sampler, before, after, elapsed_s, cpu_s, ended=ended)
+    result.soak = log.conclude(sampler.samples) if log else None
     return result
-
-
-def _repeat(arguments: argparse.Namespace, recordings: list[Recording]) -> None:
-    """A B, B A, A B, ...: turns, in changing order, so that a slow drift of the machine falls on both alike."""
-    repeats = arguments.repeats or (_PAIRS if len(recordings) > 1 else _REPEATS)
-    frames = arguments.frames or (None if arguments.seconds else _FRAMES if len(recordings) == 1 else _PAIR_FRAMES)
-    progress = Progress("harrier bench", repeats)
-    for turn in range(repeats):
-        for recording in recordings if turn % 2 == 0 else reversed(recordings):
-            recording.blocks.append(measure_block(recording.pipeline, frames, arguments.seconds))
-        progress.update(turn + 1, f"{recordings[0].blocks[-1].steps} frames a block")
-
-
-def _soak_blocks(duration_s: float, recording: Recording) -> SoakLog:
-    """Windows until the time is over or Ctrl-C; only the last stays in the recording.
-
-    Raises: DeviceError when Ctrl-C came before there was one.
-    """
-    log = SoakLog(duration_s / WINDOWS)
-    progress = Progress("harrier bench --soak", WINDOWS)
-    for window in range(WINDOWS):
-        try:
-            block = measure_block(recording.pipeline, None, log.window_s)
-        except KeyboardInterrupt as exc:
-            if recording.blocks:
-                break
-            text = f"the soak was stopped before its first window of {log.window_s:.3g} s was over"
-            raise DeviceError(f"{text}, nothing was written", "let it run longer, or give a shorter --soak") from exc
-        log.add(block)
-        recording.blocks = [block]
-        progress.update(window + 1, f"{block.steps / block.elapsed_s:.1f} frames/s")
-    return log
 
 
 def report_of(
@@ -199,12 +203,12 @@ def report_of(
     budget: tuple[str, Limits] | None,
 ) -> Report:
     """Return the report of what was measured; measures the start-up, when asked for, on the way."""
-    pairs = zip(measured.recordings, measured.stamps, strict=True)
-    setups = [setup_of(recording, stamps) for recording, stamps in pairs]
-    marks = findings(measured.before, measured.after, measured.elapsed_s, measured.sampler.root)
-    marks = [_parts_missing(s.name, s.stages_over_wall) for s in setups if not s.stages_add_up] + marks
-    frames = sum(setup.frames for setup in setups)
-    config = named[0][1]
+    sampler, alone = measured.sampler, len(measured.recordings) == 1
+    setups = [
+        setup_of(recording, stamps, power_of(sampler, recording, alone))
+        for recording, stamps in zip(measured.recordings, measured.stamps, strict=True)
+    ]
+    marks = _marks(measured, setups)
     wants_startup = arguments.startup or (budget is not None and budget[1].startup_s_max is not None)
     report = Report(
         schema=SCHEMA,
@@ -214,11 +218,10 @@ def report_of(
         findings=marks,
         machine=machine,
         setups=setups,
-        resources=resources_of(measured.sampler, measured.cpu_s, measured.elapsed_s),
-        power=None if measured.soak else power_of(measured.sampler, frames),
-        series=series_of(measured.sampler, measured.recordings),
-        comparison=comparison_of(*measured.recordings) if len(measured.recordings) > 1 else None,
-        startup=measure_startup(_run_arguments(config, arguments.config)) if wants_startup else None,
+        resources=resources_of(sampler, measured.cpu_s, measured.elapsed_s),
+        series=series_of(sampler, measured.recordings),
+        comparison=None if alone else comparison_of(sampler, *measured.recordings),
+        startup=measure_startup(named[0][1]) if wants_startup else None,
         photon=measured.photon,
         soak=measured.soak,
     )
@@ -227,19 +230,28 @@ def report_of(
     return report
 
 
-def _parts_missing(name: str, share: float) -> Finding:
-    text = f"{name}: the stages add up to {100 * share:.2f} % of the wall clock, more than 3 % off"
-    return Finding(kind="stages", text=text, invalidates=True)
+def _marks(measured: Measured, setups: list[Setup]) -> list[Finding]:
+    """Everything that speaks against the run, the grave ones first."""
+    found = []
+    if measured.ended:
+        text = f"{_ended_text(measured.soak)}: {measured.ended.cause}"
+        found.append(Finding(kind="source", text=text, invalidates=True))
+    for setup in setups:
+        if not setup.stages_add_up:
+            share = f"{100 * setup.stages_over_wall:.2f} %"
+            text = f"{setup.name}: the stages add up to {share} of the wall clock, more than 3 % off"
+            found.append(Finding(kind="stages", text=text, invalidates=True))
+    sampler = measured.sampler
+    found += findings(measured.before, measured.after, measured.elapsed_s, sampler.root, sampler.throttle)
+    for address in measured.unread:
+        text = f"the subscriber could not connect to {address}: age of information is not available"
+        found.append(Finding(kind="subscriber", text=text, invalidates=False))
+    return found
 
 
 def _subscribable(pipeline: Pipeline) -> str | None:
     found = [p.address for p in pipeline.publishers if p.address.startswith("tcp://") and p.format == "json"]
     return found[0].replace("0.0.0.0", "127.0.0.1").replace("[::]", "[::1]") if found else None
-
-
-def _run_arguments(config: RunConfig, file: str | None) -> list[str]:
-    options = {"--model": config.model, "--labels": config.labels, "--source": config.source}
-    return [*([file] if file else []), *(word for name, v in options.items() if v for word in (name, v))]
 
 
 def _command(named: list[tuple[str, RunConfig]]) -> list[str]:

@@ -6,10 +6,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from edge.bench.intervals import Interval, block_length, bootstrap, paired_ratio, percentile_intervals, sen_slope
-from edge.bench.measure import Recording
+from edge.bench.intervals import (
+    Interval,
+    block_length,
+    bootstrap,
+    evenly,
+    paired_ratio,
+    percentile_intervals,
+    sen_slope,
+)
+from edge.bench.measure import Block, Recording
 from edge.bench.results import Comparison, Distribution, Drops, Estimate, Power, Resources, Series, Setup
-from edge.bench.sensors import Sampler, energy_j
+from edge.bench.sensors import Sampler, energy_over
 from edge.bench.subscriber import ages_at_ticks_ms
 from edge.timings import Stage
 
@@ -30,8 +38,8 @@ STAGES_TOLERANCE = 0.03
 
 _BINS = 40
 _LATENCY_POINTS, _STEPS_PER_POINT = 240, 8
-_MAX_FOR_INTERVALS = 20_000
 _MIN_SLOPE_S = 60.0
+_TICK_NS, _MAX_TICKS = 5_000_000, 200_000
 
 
 def distribution_of(values_ms: np.ndarray) -> Distribution:
@@ -40,8 +48,7 @@ def distribution_of(values_ms: np.ndarray) -> Distribution:
     jitter is the mean absolute difference between neighbours. The histogram ends at the 99.5 % point; its last
     bin holds everything above.
     """
-    for_intervals = values_ms[-_MAX_FOR_INTERVALS:]
-    p50, p90, p99 = percentile_intervals(for_intervals, (50, 90, 99))
+    p50, p90, p99 = percentile_intervals(values_ms, (50, 90, 99))
     low, high = float(values_ms.min()), float(np.percentile(values_ms, 99.5))
     edges = np.linspace(low, max(high, low + 1e-3), _BINS + 1)
     counts = np.histogram(np.minimum(values_ms, edges[-1]), edges)[0]
@@ -66,13 +73,13 @@ def estimate_of(interval: Interval, digits: int = 4) -> Estimate:
     return Estimate(value=round(interval.value, digits), low=bounds[0], high=bounds[1])
 
 
-def setup_of(recording: Recording, stamps: array | None) -> Setup:
+def setup_of(recording: Recording, stamps: array | None, power: Power | None = None) -> Setup:
     """Return what one set-up did. stamps: what its subscriber noted, None where there was none."""
-    pipeline, blocks = recording.pipeline, recording.blocks
+    pipeline, totals = recording.pipeline, recording.totals
     stages_ms, wall_ms = recording.joined("stages_ns") / 1e6, recording.joined("wall_ns") / 1e6
-    stepping_s, elapsed_s = sum(b.stepping_s for b in blocks), sum(b.elapsed_s for b in blocks)
-    share = float(stages_ms.sum()) / 1e3 / stepping_s
-    ages = ages_at_ticks_ms(stamps, [(b.t_start_ns, b.t_end_ns) for b in blocks]) if stamps else []
+    share = totals.stages_ns / 1e9 / totals.stepping_s
+    tick_ns = max(_TICK_NS, int(1e9 * totals.elapsed_s) // _MAX_TICKS)
+    ages = ages_at_ticks_ms(stamps, totals.spans_ns, tick_ns) if stamps else []
     frame = pipeline.frame
     return Setup(
         name=recording.name,
@@ -81,9 +88,9 @@ def setup_of(recording: Recording, stamps: array | None) -> Setup:
         threads=recording.threads,
         source=pipeline.source.source_id,
         publish=[publisher.address for publisher in pipeline.publishers],
-        frames=len(wall_ms),
-        elapsed_s=round(elapsed_s, 3),
-        throughput_fps=_throughput(recording, len(wall_ms) / elapsed_s),
+        frames=totals.steps,
+        elapsed_s=round(totals.elapsed_s, 3),
+        throughput_fps=_throughput(recording),
         stages={s.name.lower(): distribution_of(stages_ms[:, s]) for s in Stage if stages_ms[:, s].any()},
         step=distribution_of(wall_ms),
         capture_to_publish=distribution_of(recording.joined("age_ns") / 1e6),
@@ -91,15 +98,22 @@ def setup_of(recording: Recording, stamps: array | None) -> Setup:
         stages_over_wall=round(share, 5),
         stages_add_up=abs(share - 1) <= STAGES_TOLERANCE,
         timestamp_quality=frame.info.timestamp_quality if frame else "generated",
-        drops=Drops(
-            captured=sum(b.captured for b in blocks),
-            replaced_by_newer=sum(b.replaced for b in blocks),
-            corrupt=sum(b.corrupt for b in blocks),
-            read_timeouts=sum(b.timeouts for b in blocks),
-            reconnects=sum(b.reconnects for b in blocks),
-            publisher=sum(b.publisher_dropped for b in blocks),
-            events=[event for b in blocks for event in b.events],
-        ),
+        drops=_drops(recording),
+        power=power,
+    )
+
+
+def _drops(recording: Recording) -> Drops:
+    totals = recording.totals
+    t0_ns = totals.spans_ns[0][0]
+    return Drops(
+        captured=totals.captured,
+        replaced_by_newer=totals.replaced,
+        corrupt=totals.corrupt,
+        read_timeouts=totals.timeouts,
+        reconnects=totals.reconnects,
+        publisher=totals.publisher_dropped,
+        events=[f"{(t_ns - t0_ns) / 1e9:.1f} s: {text}" for t_ns, text in totals.events],
     )
 
 
@@ -111,35 +125,55 @@ def drawn_stages(setup: Setup) -> dict[str, Distribution]:
     return work if dwarfs else setup.stages
 
 
-def _throughput(recording: Recording, fps: float) -> Estimate:
-    gaps_s = np.concatenate([np.diff(b.t_ns) for b in recording.blocks])[-_MAX_FOR_INTERVALS:] / 1e9
-    if len(gaps_s) < 20:
+def _throughput(recording: Recording) -> Estimate:
+    fps = recording.totals.steps / recording.totals.elapsed_s
+    gaps_s = evenly(np.concatenate([np.diff(b.t_ns) for b in recording.blocks]) / 1e9)
+    if len(gaps_s) < 20 or not recording.whole:  # bounds from a part would be those of that part
         return Estimate(value=round(fps, 3))
     low, high = bootstrap(gaps_s, lambda sample: 1.0 / sample.mean())
     scale = fps * float(gaps_s.mean())  # bounds around what was counted
     return Estimate(value=round(fps, 3), low=round(float(low[0]) * scale, 3), high=round(float(high[0]) * scale, 3))
 
 
-def comparison_of(first: Recording, second: Recording) -> Comparison:
+def comparison_of(sampler: Sampler, first: Recording, second: Recording) -> Comparison:
     """Return the ratios second / first over blocks that were measured in turns, and the verdicts."""
     ratios: dict[str, Estimate] = {}
     quantities = {
-        "step_p50": ("wall_ns", None),
-        "capture_to_publish_p50": ("age_ns", None),
-        "work_p50": ("stages_ns", slice(Stage.PREPROCESS, None)),
-        "infer_p50": ("stages_ns", slice(Stage.INFER, Stage.INFER + 1)),
+        "step_p50": ("wall_ns", None, 50),
+        "step_p99": ("wall_ns", None, 99),
+        "capture_to_publish_p50": ("age_ns", None, 50),
+        "work_p50": ("stages_ns", slice(Stage.PREPROCESS, None), 50),
+        "infer_p50": ("stages_ns", slice(Stage.INFER, Stage.INFER + 1), 50),
     }
-    for name, (what, columns) in quantities.items():
-        medians = [
-            [float(np.median(values if columns is None else values[:, columns].sum(axis=1))) for values in blocks]
-            for blocks in ([getattr(b, what) for b in recording.blocks] for recording in (first, second))
+    for name, (what, columns, percent) in quantities.items():
+        points = [
+            [float(np.percentile(_column(getattr(b, what), columns), percent)) for b in recording.blocks]
+            for recording in (first, second)
         ]
-        if all(medians[0]) and all(medians[1]):
-            ratios[name] = estimate_of(paired_ratio(*medians))
+        if all(points[0]) and all(points[1]):
+            ratios[name] = estimate_of(paired_ratio(*points))
     fps = [[b.steps / b.elapsed_s for b in recording.blocks] for recording in (first, second)]
     ratios["throughput"] = estimate_of(paired_ratio(*fps))
+    energies = [[_block_energy(sampler, block) for block in recording.blocks] for recording in (first, second)]
+    known = [[energy for energy in side if energy] for side in energies]
+    if [len(side) for side in known] == [len(side) for side in energies]:
+        ratios["energy_per_frame"] = estimate_of(paired_ratio(*known))
     verdicts = {name: _verdict(name, ratio, first.name, second.name) for name, ratio in ratios.items()}
     return Comparison(pairs=len(first.blocks), ratios=ratios, verdicts=verdicts)
+
+
+def _column(values: np.ndarray, columns: slice | None) -> np.ndarray:
+    """(N,) as it is, or the sum of these columns of (N, S)."""
+    return values if columns is None else values[:, columns].sum(axis=1)
+
+
+def _block_energy(sampler: Sampler, block: Block) -> float | None:
+    """J per frame of one block; None where its samples say too little."""
+    averages = bool(sampler.meter and sampler.meter.averages)
+    found = energy_over(sampler.samples, averages, [(block.t_start_ns, block.t_end_ns)])
+    if found is None or found[1] < block.elapsed_s / 2:
+        return None
+    return found[0] / found[1] * block.elapsed_s / block.steps
 
 
 def _verdict(name: str, ratio: Estimate, first: str, second: str) -> str:
@@ -173,22 +207,24 @@ def resources_of(sampler: Sampler, cpu_s: float, elapsed_s: float) -> Resources:
     )
 
 
-def power_of(sampler: Sampler, frames: int) -> Power | None:
-    """Return mean power and energy per frame, or None where the machine has no meter that answers."""
-    meter = sampler.meter
-    if meter is None or not frames:
+def power_of(sampler: Sampler, recording: Recording, alone: bool) -> Power | None:
+    """Return mean power and energy per frame, or None where the machine has no meter that answers.
+
+    alone: no other set-up was measured in between; else only samples inside the set-up's own blocks count, and
+    they must cover half of its time. What is not measured (pauses, settling) costs no frame anything.
+    """
+    meter, totals = sampler.meter, recording.totals
+    if meter is None or not totals.steps:
         return None
-    joules = energy_j(sampler.samples, meter.averages)
-    known = [s.t_ns / 1e9 for s in sampler.samples if s.power_w is not None]
-    if joules is None or known[-1] <= known[0]:
+    found = energy_over(sampler.samples, meter.averages, None if alone else totals.spans_ns)
+    if found is None or (not alone and found[1] < totals.elapsed_s / 2):
         return None
-    watts = joules / (known[-1] - known[0])
-    span_s = (sampler.samples[-1].t_ns - sampler.samples[0].t_ns) / 1e9
+    watts = found[0] / found[1]
     return Power(
         sensor=meter.sensor,
         scope=meter.scope,
         mean_w=round(watts, 3),
-        energy_mj_per_frame=round(1e3 * watts * span_s / frames, 3),
+        energy_mj_per_frame=round(1e3 * watts * totals.elapsed_s / totals.steps, 3),
     )
 
 

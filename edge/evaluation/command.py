@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge.arguments import positive, unit_interval
-from edge.errors import ConfigError, DeviceError, MissingBackendError
+from edge.errors import ConfigError, InterruptedWorkError, MissingBackendError
 from edge.evaluation.gates import AccuracyError
 
 if TYPE_CHECKING:
@@ -54,7 +54,8 @@ def add_explain_arguments(parser: argparse.ArgumentParser) -> None:
 def execute_eval(arguments: argparse.Namespace) -> None:
     """Run `harrier eval`.
 
-    Raises: AccuracyError when a gate is not kept, DeviceError after Ctrl-C, and every EdgeError of the evaluation.
+    Raises: AccuracyError when a gate is not kept, InterruptedWorkError after Ctrl-C, and every EdgeError of the
+    evaluation.
     """
     from edge.evaluation.dataset_reader import read_dataset
     from edge.evaluation.evaluate import evaluate
@@ -68,9 +69,9 @@ def execute_eval(arguments: argparse.Namespace) -> None:
     settings = _settings(arguments, dataset.kind)
     try:
         evaluation = evaluate(dataset, settings, arguments.resume, arguments.resamples, reference)
-    except KeyboardInterrupt as exc:  # exit code 0 would look like a gate that was kept
+    except KeyboardInterrupt as exc:
         cure = "the same command goes on" if arguments.resume else "with --resume FOLDER the same command would go on"
-        raise DeviceError("the evaluation was stopped, nothing was reported", cure) from exc
+        raise InterruptedWorkError("the evaluation was stopped, nothing was reported", cure) from exc
     evaluation.report["options"] = _options(arguments)
     print(text_of(evaluation.report))
     write_files(evaluation, arguments.json, arguments.html, arguments.grid)
@@ -80,7 +81,8 @@ def execute_eval(arguments: argparse.Namespace) -> None:
 def execute_explain(arguments: argparse.Namespace) -> None:
     """Run `harrier explain`.
 
-    Raises: ConfigError for a DIFF that is neither a comparison nor a model with --compare and DATA.
+    Raises: ConfigError for a DIFF that is neither a comparison nor a model with --compare and DATA, or whose pictures
+    are not in DATA, InterruptedWorkError after Ctrl-C.
     """
     from edge.evaluation.dataset_reader import read_dataset
     from edge.evaluation.explain import explain
@@ -97,11 +99,19 @@ def execute_explain(arguments: argparse.Namespace) -> None:
     if chosen:
         order = {name: i for i, name in enumerate(chosen)}
         known = [sample for sample in dataset.samples if sample.name in order]
-        dataset.samples = sorted(known, key=lambda sample: order[sample.name]) or dataset.samples
+        if not known:
+            raise ConfigError(
+                f"{dataset.path} has none of the {len(chosen)} pictures of the comparison, such as {chosen[0]}",
+                "give the data set that was compared on, or explain A DATA --compare B",
+            )
+        dataset.samples = sorted(known, key=lambda sample: order[sample.name])
     dataset.samples = dataset.samples[: arguments.pictures]
     arguments.model = arguments.diff
     first, second = _settings(arguments, dataset.kind)
-    findings = explain(dataset, first, second, arguments.score)
+    try:
+        findings = explain(dataset, first, second, arguments.score)
+    except KeyboardInterrupt as exc:
+        raise InterruptedWorkError("explain was stopped, nothing was written", "give the same command again") from exc
     print(explanation_text(findings))
     if arguments.json:
         write_text(arguments.json, json.dumps(findings, indent=2) + "\n")
@@ -114,7 +124,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", metavar="N", type=positive, help="threads of the engine")
     parser.add_argument("--score", metavar="S", type=unit_interval, help="least score that is kept (eval: 0.001)")
     parser.add_argument("--iou", metavar="T", type=unit_interval, help="NMS overlap threshold (the model's own)")
-    parser.add_argument("--max-detections", metavar="N", type=positive, default=100, help="most for a picture (100)")
+    parser.add_argument("--max-detections", metavar="N", type=positive, help="most for a picture (100)")
     parser.add_argument("--limit", metavar="N", type=positive, help="only the first N pictures")
 
 
@@ -122,7 +132,8 @@ def _settings(arguments: argparse.Namespace, kind: str) -> "list[RunSettings]":
     from edge.config import Thresholds
     from edge.evaluation.runner import RunSettings, second_reference
 
-    thresholds = Thresholds(iou=arguments.iou, max_detections=arguments.max_detections, max_candidates=10_000)
+    most = arguments.max_detections or 100
+    thresholds = Thresholds(iou=arguments.iou, max_detections=most, max_candidates=10_000)
     least = 0.001 if kind == "detection" else 0.0  # a classifier's five best, however unsure
     score = least if arguments.score is None else arguments.score
     first = RunSettings(arguments.model, arguments.target, arguments.labels, score, thresholds, arguments.threads)
@@ -192,6 +203,8 @@ def _from_report(arguments: argparse.Namespace) -> list[str]:
         arguments.diff, arguments.target = options["model"], first["target"]
         arguments.labels = arguments.labels or options["labels"]
         arguments.iou = options["iou"] if arguments.iou is None else arguments.iou
+        arguments.max_detections = arguments.max_detections or options["max_detections"]
+        arguments.limit = arguments.limit or options["limit"]
         same = second["reference"] == first["reference"]
         arguments.compare = second["target"] if same else second["reference"]
     except (ValueError, KeyError, TypeError) as exc:

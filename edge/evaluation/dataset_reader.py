@@ -55,7 +55,7 @@ def read_table(path: Path, images: Path | None = None) -> Dataset:
             rows.append((words[0].strip(), words[1].strip()))
     except csv.Error as exc:
         raise ConfigError(f"{path}:{reader.line_num} is not CSV ({exc})", "correct that line") from exc
-    names = sorted({label for _, label in rows}, key=lambda word: (int(word) if word.isdigit() else 0, word))
+    names = sorted({label for _, label in rows}, key=lambda word: (int(word) if word.isdecimal() else 0, word))
     folder = images or path.parent
     samples = [Sample(name, folder / name, category=np.array([names.index(label)])) for name, label in rows]
     return Dataset("classification", "CSV", path, names, samples)

@@ -9,7 +9,7 @@ import numpy as np
 
 from edge.errors import ConfigError
 
-__all__ = ["PICTURE_SUFFIXES", "Dataset", "Sample", "pictures_in", "read_picture", "read_text"]
+__all__ = ["PICTURE_SUFFIXES", "Dataset", "Sample", "check_pictures", "pictures_in", "read_picture", "read_text"]
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
@@ -53,6 +53,21 @@ def pictures_in(folder: Path, deep: bool = False) -> list[Path]:
     """Return the pictures in a folder, sorted by path."""
     found = folder.rglob("*") if deep else folder.iterdir()
     return sorted(path for path in found if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+
+
+def check_pictures(samples: Sequence[Sample]) -> None:
+    """Find out, before hours of work, that a picture is missing or cut short; nothing is decoded.
+
+    Raises: ConfigError naming the first of them, and how many there are.
+    """
+    gone = [sample.path for sample in samples if not sample.path.is_file()]
+    cut = [] if gone else [sample.path for sample in samples if not _is_complete(sample.path.read_bytes())]
+    for paths, said in ((gone, "are missing"), (cut, "are no pictures, or are truncated")):
+        if paths:
+            raise ConfigError(
+                f"{len(paths)} of {len(samples)} pictures {said}, first {paths[0]}",
+                "check the folder of pictures, or leave them out of the annotations",
+            )
 
 
 def read_text(path: Path) -> str:

@@ -90,7 +90,9 @@ def score_detector(
     headline = _headline(every, None)
     figures: dict[str, Any] = {"pictures": len(truths), "objects": int(every.objects.sum())}
     for i, name in enumerate(("map", "map50", "map75")):
-        figures[name] = interval_of(float(headline[i]), drawn[:, i]).within(0, 1).as_dict()
+        interval = interval_of(float(headline[i]), drawn[:, i]).within(0, 1)
+        few = len(truths) < FEWEST_OF_A_CLASS
+        figures[name] = (Interval(interval.value, 0.0, 1.0) if few else interval).as_dict()
     figures["sizes"] = {
         size: {"map": mean_of(ap[size]), "objects": int(matches[size].objects.sum())}
         for size in ("small", "medium", "large")

@@ -10,7 +10,7 @@ from edge.evaluation.bootstrap import FEWEST_PICTURES, Interval, warnings_of
 from edge.evaluation.categories import class_names, classes_of_categories, order_warnings
 from edge.evaluation.classification_metrics import hits_of, score_classifier
 from edge.evaluation.compare import at_score, compare_classifiers, compare_detectors, picture_quality
-from edge.evaluation.datasets import Dataset
+from edge.evaluation.datasets import Dataset, check_pictures
 from edge.evaluation.detection_metrics import DetectionScores, predictions, score_detector, truths_of
 from edge.evaluation.matching import Predicted, Truth
 from edge.evaluation.runner import RunSettings, operating_score, run_dataset
@@ -64,6 +64,7 @@ def evaluate(
     reference: another evaluation whose mAP is given as ours; a disagreement is a warning.
     Raises: ConfigError for wrong data, ModelError when a model cannot run.
     """
+    check_pictures(dataset.samples)
     sides: list[Side] = []
     names: list[str] = []
     for i, choice in enumerate(settings):

@@ -1,6 +1,7 @@
 """The pictures of a data set through the very pipeline that runs on the robot."""
 
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +24,9 @@ from edge.progress import Progress
 from edge.sources.base import FrameSource, SourceEvent
 
 __all__ = ["OneFrameSource", "RunSettings", "operating_score", "run_dataset", "second_reference", "seen_of"]
+
+
+_LIBRARIES = ("ai-edge-litert", "onnxruntime", "tensorrt", "opencv-python-headless", "numpy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +102,10 @@ def run_dataset(
     progress = Progress(title, len(dataset.samples))
     with ResultStore(folder, _identity(model, settings)) as store:
         for i, sample in enumerate(dataset.samples):
-            if not store.known(sample.name, sample.path):
+            if not store.known(sample):
                 source.put(read_picture(sample.path, sample.size_wh))
                 pipeline.step()
-                store.add(sample.name, sample.path, seen_of(pipeline))
+                store.add(sample, seen_of(pipeline))
             progress.update(i + 1, f"{i + 1} of {len(dataset.samples)} pictures")
         again = f", {store.reused} from before" if store.reused else ""
         progress.finish(len(dataset.samples), f"{len(dataset.samples)} pictures{again}")
@@ -142,7 +146,16 @@ def _identity(model: Model, settings: RunSettings) -> dict[str, Any]:
         "classes": len(model.labels),
         "score": settings.score,
         "thresholds": msgspec.to_builtins(settings.thresholds),
+        "threads": settings.threads,  # another split of a sum rounds otherwise
+        "libraries": {name: _version(name) for name in _LIBRARIES},
     }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def seen_of(pipeline: Pipeline) -> Seen:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from edge.errors import ConfigError
+from edge.evaluation.datasets import Sample
 
 __all__ = ["ResultStore", "Seen"]
 
@@ -25,7 +26,10 @@ class Seen:
 
 
 class ResultStore:
-    """Results by picture name, appended to a file named after everything that could change them.
+    """Results by picture name, appended to a file named after everything but the pictures that could change them.
+
+    A picture's own result stands as long as its file has the same size in bytes and time of change, and its
+    annotations say the same size in px.
 
     folder None keeps them in memory only. A line that an interruption cut off or someone damaged is dropped, and
     all after it.
@@ -35,7 +39,7 @@ class ResultStore:
     def __init__(self, folder: Path | None, settings: dict[str, Any]) -> None:
         self.results: dict[str, Seen] = {}
         self.reused = 0
-        self._sizes: dict[str, int] = {}
+        self._states: dict[str, list[Any]] = {}
         self._file = None
         if folder is None:
             return
@@ -59,21 +63,24 @@ class ResultStore:
         if self._file:
             self._file.close()
 
-    def known(self, name: str, path: Path) -> bool:
-        """Return whether this picture, still of the same size in bytes, has a result."""
-        if name not in self.results or not path.is_file() or self._sizes.get(name) != path.stat().st_size:
+    def known(self, sample: Sample) -> bool:
+        """Return whether this picture, still the same, has a result."""
+        if sample.name not in self.results or not sample.path.is_file():
+            return False
+        if self._states.get(sample.name) != _state_of(sample):
             return False
         self.reused += 1
         return True
 
-    def add(self, name: str, path: Path, seen: Seen) -> None:
+    def add(self, sample: Sample, seen: Seen) -> None:
         """Keep one result and write it at once."""
+        name = sample.name
         self.results[name] = seen
-        self._sizes[name] = path.stat().st_size
+        self._states[name] = _state_of(sample)
         if self._file:
             record = {
                 "image": name,
-                "bytes": self._sizes[name],
+                "state": self._states[name],
                 "size_wh": seen.size_wh,
                 "xyxy": seen.xyxy.tolist(),
                 "class_ids": seen.class_ids.tolist(),
@@ -92,11 +99,17 @@ class ResultStore:
                     break
                 if "image" in record:
                     self.results[record["image"]] = _seen_of(record)
-                    self._sizes[record["image"]] = int(record["bytes"])
+                    self._states[record["image"]] = list(record["state"])
             except (ValueError, KeyError, TypeError, IndexError):
                 break
             good += len(line)
         return good
+
+
+def _state_of(sample: Sample) -> list[Any]:
+    """Bytes, time of change in ns, and the annotated size, which decides how a picture with EXIF data is turned."""
+    found = sample.path.stat()
+    return [found.st_size, found.st_mtime_ns, list(sample.size_wh) if sample.size_wh else None]
 
 
 def _seen_of(record: dict[str, Any]) -> Seen:

@@ -214,7 +214,9 @@ def blocks_of(stages_ms: float, wall_ms: float, n: int = 50) -> Recording:
     pipeline = SimpleNamespace(
         model=SimpleNamespace(name="m", target="null"), source=SimpleNamespace(source_id="s"), publishers=[], frame=None
     )
-    return Recording("run", pipeline, blocks=[Block(stages, wall, wall, ends, 0, int(ends[-1]))])
+    recording = Recording("run", pipeline)
+    recording.add(Block(stages, wall, wall, ends, 0, int(ends[-1])))
+    return recording
 
 
 @pytest.mark.parametrize(("wall_ms", "adds_up"), [(10.0, True), (10.2, True), (10.4, False), (9.6, False)])

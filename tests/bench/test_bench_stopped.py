@@ -9,10 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from edge.bench import session
+from edge.bench import schedule, session
 from edge.bench.results import Report
 from edge.bench.session import configurations, execute
-from edge.errors import ConfigError, DeviceError, MissingBackendError
+from edge.errors import ConfigError, DeviceError, InterruptedWorkError, MissingBackendError
 
 HERE = Path(__file__).parent
 SCRIPT = """
@@ -80,7 +80,7 @@ def test_ctrl_c_before_the_first_window_is_an_error_not_a_success(engine_file, t
     time.sleep(1.5)
     child.send_signal(signal.SIGINT)
     _, errors = child.communicate(timeout=30)
-    assert child.returncode == 4
+    assert child.returncode == 130
     assert "the soak was stopped before its first window of 600 s was over, nothing was written" in errors
     assert "Traceback" not in errors
     assert not (tmp_path / "r.json").exists()
@@ -103,8 +103,9 @@ def test_ctrl_c_is_no_kept_budget(engine_file, options, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(session, "measure", stopped)
-    with pytest.raises(DeviceError, match="the run was stopped, nothing was written"):
+    with pytest.raises(InterruptedWorkError, match="the run was stopped, nothing was written") as caught:
         execute(options("--model", engine_file("sleep2")))
+    assert caught.value.exit_code == 130
 
 
 def test_a_soak_that_finds_a_leak_is_exit_code_6(engine_file, options, tmp_path, capsys):
@@ -115,12 +116,12 @@ def test_a_soak_that_finds_a_leak_is_exit_code_6(engine_file, options, tmp_path,
 
 
 def test_too_few_windows_claim_nothing(engine_file, options, monkeypatch, capsys):
-    monkeypatch.setattr(session, "WINDOWS", 3)
+    monkeypatch.setattr(schedule, "WINDOWS", 3)
     assert execute(options("--soak", "0.5s", "--model", engine_file("sleep2"))) == 0
     said = capsys.readouterr().out
     assert "too few windows to tell of a leak, drift or tail growth" in said
     assert "no leak" not in said
-    assert "soak: 3 of 48 windows of 0.167 s; the table above is that of the last" in said
+    assert "soak: 3 of 48 windows of 0.167 s; stages, step and capture to publish above are those of the last" in said
 
 
 @pytest.mark.parametrize("option", ["--frames", "--seconds", "--repeats"])

@@ -11,10 +11,16 @@ FLOORS = {
     "flatbuffer tflite_file ultralytics embedded fetch catalogue bundle",
     2: "sources preprocess engines decoders nms tracking geometry publishers",
     3: "model pipeline health realtime",
-    4: "arguments run stats progress draw inspection client testing bench evaluation doctor web cli __main__",
+    4: "arguments run stats progress draw inspection client testing bench evaluation golden doctor web cli __main__",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
-LAZY_MODULES = {"edge.cli", "edge.evaluation.command"}  # each subcommand imports what it needs, so that --help is quick
+LAZY_MODULES = {  # each subcommand imports what it needs, so that --help is quick
+    "edge.cli",
+    "edge.evaluation.command",
+    "convert.command",
+    "convert.build_command",
+    "calibration.command",
+}
 
 
 def part_of(module: str) -> str:

@@ -35,6 +35,32 @@ def documented(tree: ast.Module) -> list[tuple[str, ast.FunctionDef | ast.ClassD
     return found
 
 
+def real_exports(name: str) -> list[str] | None:
+    """`__all__` of the imported module, which has each of its names."""
+    module = importlib.import_module(name)
+    exported = getattr(module, "__all__", None)
+    missing = [symbol for symbol in exported or [] if not hasattr(module, symbol)]
+    assert not missing, f"{name} exports {missing}, which it does not have"
+    return exported
+
+
+def written_exports(tree: ast.Module) -> list[str] | None:
+    """`__all__` as it is written, each name of which the module binds at its top level."""
+    bound: set[str] = set()
+    exported = None
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+            if names == ["__all__"]:
+                exported = ast.literal_eval(node.value)
+            bound.update(names)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            bound.add(node.name)
+    assert set(exported or []) <= bound, f"not there: {sorted(set(exported or []) - bound)}"
+    return exported
+
+
 def export_order(symbol: str) -> tuple[int, str]:
     """CONSTANTS, then Classes, then functions, as ruff sorts them."""
     return (0 if symbol.isupper() else 1 if symbol[0].isupper() else 2, symbol)
@@ -44,15 +70,13 @@ def export_order(symbol: str) -> tuple[int, str]:
 def test_exports_are_sorted_complete_and_real(name):
     tree = modules()[name]
     defined = {node.name for node in public_definitions(tree)}
-    module = importlib.import_module(name)
-    exported = getattr(module, "__all__", None)
+    # the converter's leaves import what only their route needs: their list is read, not imported
+    exported = real_exports(name) if name.partition(".")[0] == "edge" else written_exports(tree)
     if not defined and exported is None:
         return
     assert exported is not None, f"{name} needs __all__"
     assert exported == sorted(exported, key=export_order)
     assert defined <= set(exported), f"missing from __all__: {sorted(defined - set(exported))}"
-    for symbol in exported:
-        assert hasattr(module, symbol), f"{name} exports {symbol}, which it does not have"
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -1,0 +1,234 @@
+"""The end of a conversion: figures for the report, the gate's refusals, the golden picture, the bundle in its place."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import msgspec
+import numpy as np
+
+from calibration.pictures import CalibrationSet
+from calibration.preprocessed import tensors
+from convert.fidelity import compare_latency
+from convert.float_model import FLOAT_TFLITE, FloatModel, write_manifest
+from convert.gate import Verdict, reference_target, runs_here
+from convert.layer_errors import layer_errors
+from convert.made import Made
+from convert.probe import float_error
+from convert.report import report_of, text_of
+from convert.report_html import page_of
+from convert.request import ConvertRequest
+from convert.workspace import Workspace, replace_folder, writing
+from edge.config import EngineSection
+from edge.evaluation.dataset_reader import read_dataset
+from edge.evaluation.explain import explain
+from edge.evaluation.pictures import names_to_show, picture_row
+from edge.evaluation.runner import RunSettings
+from edge.golden import write_golden
+from edge.manifest import sha256_of
+from edge.model import load_engine
+
+__all__ = ["finish", "reference_name"]
+
+_FLOAT = ("fp32", "fp16")
+_SHOWN_PICTURES, _EXPLAINED_PICTURES, _LAYER_PICTURES = 6, 8, 2
+
+
+def finish(
+    model: FloatModel,
+    made: Sequence[Made],
+    verdicts: Mapping[str, Verdict],
+    request: ConvertRequest,
+    pictures: CalibrationSet | None,
+    work: Workspace,
+    seconds: float,
+) -> dict[str, Any]:
+    """Write report.json, report.html and the golden picture, leave out what failed, and move the bundle to its place.
+
+    Returns the report, which is printed too. Raises: ConfigError when the disk is full or the place is taken.
+    """
+    rows = [_row(model, one, verdicts.get(one.name), request) for one in made]
+    _pass_on_failures(made, rows, request)
+    _add_latencies(model, rows, request.threads)
+    for row in rows:
+        if row["passed"] is False and row["name"] in verdicts:
+            _add_causes(model, row, verdicts[row["name"]], pictures, request.threads)
+    verdict = next(iter(verdicts.values()), None)
+    evaluation = None
+    if verdict:
+        dataset = verdict.evaluation.dataset
+        evaluation = {"metric": verdict.metric, "source": str(dataset.path), "pictures": len(dataset.samples)}
+    observers = sorted({one.observer for one in made if one.observer})
+    calibration = None
+    if pictures and observers:
+        calibration = {
+            "source": pictures.reference,
+            "images": len(pictures.names),
+            "observer": ", ".join(observers),
+        }
+    notes = [*_notes(model, request, verdicts), *(pictures.notes if pictures else ())]
+    report = report_of(_source(model), rows, calibration, evaluation, notes, seconds)
+    with writing(work.folder):
+        kept = _bundle(model, rows, work.folder / "final")
+        _write_golden(kept, rows, request, pictures)
+        (kept.folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+        (kept.folder / "report.html").write_text(page_of(report, _worst(rows, verdicts)))
+    replace_folder(kept.folder, request.out)
+    work.remove()
+    print(text_of(report))
+    print(f"{request.out}")
+    return report
+
+
+def _row(model: FloatModel, made: Made, verdict: Verdict | None, request: ConvertRequest) -> dict[str, Any]:
+    file = model.folder / made.target.file if made.target else None
+    precision = made.name.partition("-")[2]
+    error = None
+    if file and precision in _FLOAT and runs_here(made.name):
+        error = max(float_error(model, made.name).values())
+    facts = verdict.facts if verdict else {"metric": None, "accuracy": None, "drop": None, "passed": None}
+    return {
+        "name": made.name,
+        "precision": precision,
+        "file": file.name if file else None,
+        "bytes": file.stat().st_size if file else None,
+        "sha256": made.target.sha256 or sha256_of(file) if made.target and file else None,
+        "needs": dict(made.target.needs) if made.target else {},
+        "reference": made.name == reference_target(model),
+        "missing": made.missing,
+        "latency_ms": None,
+        "float_error": error,
+        **facts,
+        "written": bool(file) and (facts["passed"] is not False or request.keep_failing),
+        "observer": made.observer,
+        "kept_float": made.kept_float,
+        "frontier": made.frontier,
+        "outputs_sqnr_db": {},
+        "layers": [],
+        "details": made.details,
+        "notes": ([made.missing] if made.missing else []) + made.notes,
+    }
+
+
+def _pass_on_failures(made: Sequence[Made], rows: list[dict[str, Any]], request: ConvertRequest) -> None:
+    """What was made from a file that fails the gate fails with it: its numbers are the same."""
+    by_name = {row["name"]: row for row in rows}
+    for one, row in zip(made, rows, strict=True):
+        source = by_name.get(one.source)
+        if source and source["passed"] is False and row["file"]:
+            row.update(passed=False, drop=source["drop"], metric=source["metric"], written=request.keep_failing)
+            row["notes"].append(f"made from {one.source}, which fails the gate")
+        elif source and source["accuracy"]:
+            row["notes"].append(f"not run here; made from {one.source}, whose accuracy is above")
+
+
+def _add_latencies(model: FloatModel, rows: list[dict[str, Any]], threads: int) -> None:
+    timed = [row for row in rows if row["file"] and runs_here(row["name"]) and row["precision"] != "int16x8"]
+    latencies = compare_latency([model.folder / row["file"] for row in timed], threads)
+    for row, latency_ms in zip(timed, latencies, strict=True):
+        row["latency_ms"] = round(latency_ms, 3)
+
+
+def _add_causes(
+    model: FloatModel, row: dict[str, Any], verdict: Verdict, pictures: CalibrationSet | None, threads: int
+) -> None:
+    """Which outputs and which layers make a target fail."""
+    dataset = read_dataset(verdict.evaluation.dataset.path, None, _EXPLAINED_PICTURES)
+    settings = [
+        RunSettings(str(model.folder), name, threads=threads) for name in (reference_target(model), row["name"])
+    ]
+    findings = explain(dataset, settings[0], settings[1])
+    row["outputs_sqnr_db"] = {k: round(v, 2) for k, v in findings["details"]["engine"]["sqnr_db"].items()}
+    form = row["name"].partition("-")[0]
+    float_file = model.file(f"{form}-fp32")
+    if pictures and float_file:  # tensors keep their names from the float file on
+        inputs = _few_tensors(model, float_file, pictures)
+        row["layers"] = layer_errors(float_file, model.folder / row["file"], inputs)
+
+
+def _few_tensors(model: FloatModel, file: Path, pictures: CalibrationSet) -> list[np.ndarray]:
+    engine = load_engine(file, EngineSection())
+    spec = engine.input_specs[0]
+    engine.close()
+    few = (
+        replace(pictures, names=pictures.names[:_LAYER_PICTURES]) if len(pictures.names) > _LAYER_PICTURES else pictures
+    )
+    return [tensor.copy() for tensor in tensors(few, model.manifest.input, spec)]
+
+
+def _bundle(model: FloatModel, rows: Sequence[dict[str, Any]], folder: Path) -> FloatModel:
+    """A folder with the targets that are written, quickest here first; those that do not run here come last."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    written = [row for row in rows if row["written"]]
+    written.sort(key=lambda row: (row["latency_ms"] is None, row["latency_ms"] or 0.0))
+    targets = {row["name"]: model.manifest.targets[row["name"]] for row in written}
+    for target in targets.values():
+        shutil.copy2(model.folder / target.file, folder / target.file)
+    if isinstance(model.manifest.labels, str):
+        shutil.copy2(model.folder / model.manifest.labels, folder / model.manifest.labels)
+    accuracy = {row["name"]: row["accuracy"]["value"] for row in written if row["accuracy"]}
+    manifest = msgspec.structs.replace(model.manifest, targets=targets, accuracy=accuracy)
+    write_manifest(folder, manifest)
+    return replace(model, folder=folder, manifest=manifest)
+
+
+def _write_golden(
+    model: FloatModel, rows: Sequence[dict[str, Any]], request: ConvertRequest, pictures: CalibrationSet | None
+) -> None:
+    names = [row["name"] for row in rows if row["written"] and runs_here(row["name"])]
+    if not names:
+        return
+    picture = None
+    if request.evaluation:
+        sample = read_dataset(request.evaluation, request.evaluation_images, 1).samples[0]
+        picture = cv2.imread(str(sample.path))
+    if picture is None and pictures:
+        picture = pictures.picture(0)
+    if picture is not None:
+        reference = reference_target(model)
+        write_golden(model.folder, picture, reference if reference in names else names[0], names)
+
+
+def _worst(rows: Sequence[dict[str, Any]], verdicts: Mapping[str, Verdict]) -> list[tuple[str, bytes]]:
+    """The pictures on which the target that lost most differs most from the float model."""
+    compared = [row for row in rows if row["drop"]]
+    if not compared:
+        return []
+    row = max(compared, key=lambda row: row["drop"]["value"])
+    evaluation = verdicts[row["name"]].evaluation
+    shown = []
+    for name in names_to_show(evaluation, _SHOWN_PICTURES):
+        done, data = cv2.imencode(".jpg", picture_row(evaluation, name), [cv2.IMWRITE_JPEG_QUALITY, 80])
+        if done:
+            shown.append((f"{name}: truth, A {reference_name(rows)}, B {row['name']}", data.tobytes()))
+    return shown
+
+
+def reference_name(rows: Sequence[dict[str, Any]]) -> str:
+    """Return the name of the target the others are compared with."""
+    return next((row["name"] for row in rows if row["reference"]), FLOAT_TFLITE)
+
+
+def _source(model: FloatModel) -> dict[str, Any]:
+    path = model.original
+    return {
+        "name": model.manifest.name,
+        "file": path.name,
+        "kind": path.suffix.lstrip(".") or "SavedModel",
+        "bytes": path.stat().st_size if path.is_file() else None,
+        "sha256": sha256_of(path) if path.is_file() else "",
+    }
+
+
+def _notes(model: FloatModel, request: ConvertRequest, verdicts: Mapping[str, Verdict]) -> list[str]:
+    notes = list(model.notes)
+    if not request.evaluation:
+        notes.append("accuracy was not measured: give labelled pictures with --eval")
+    said = [warning for verdict in verdicts.values() for warning in verdict.evaluation.report["warnings"]]
+    plain = [warning.removeprefix("A: ").removeprefix("B: ") for warning in said]
+    return notes + list(dict.fromkeys(warning for warning in plain if warning not in notes))

@@ -1,0 +1,168 @@
+"""One conversion from end to end: load, calibrate, make each file, measure it, and put the bundle in its place."""
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from calibration.pictures import CalibrationSet, read_pictures
+from convert import makers
+from convert.finish import finish
+from convert.float_model import FLOAT_ONNX, FLOAT_TFLITE, FloatModel, add_target, facts_of, restored
+from convert.gate import Verdict, judge, open_dataset, reference_target, runs_here
+from convert.load import LoadOptions, load
+from convert.made import Made
+from convert.request import ConvertRequest, Job, plan
+from convert.workspace import Workspace, writing
+from edge.bundle import MANIFEST_NAME
+from edge.errors import ConfigError, InterruptedWorkError
+from edge.evaluation.gates import AccuracyError
+from edge.manifest import sha256_of
+from edge.progress import Progress
+
+__all__ = ["convert"]
+
+_PROBES = 4
+
+
+@dataclass(slots=True)
+class _Conversion:
+    request: ConvertRequest
+    work: Workspace
+    jobs: list[Job]
+    model: FloatModel
+    pictures: CalibrationSet | None
+    made: dict[str, Made] = field(default_factory=dict)
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+
+
+def convert(request: ConvertRequest) -> dict[str, Any]:
+    """Write the bundle and return the report.
+
+    Raises: AccuracyError when a target fails the gate, after the others are written; ConfigError for a request that
+    cannot be met, ModelError for a model that cannot be read, InterruptedWorkError on Ctrl-C.
+    """
+    started = time.monotonic()
+    jobs = plan(request.formats, request.precisions)
+    _check(request, jobs)
+    work = Workspace(request.out)
+    try:
+        pictures = _pictures(request, jobs)
+        conversion = _Conversion(request, work, jobs, _load(request, work, jobs, pictures), pictures)
+        _make_all(conversion)
+        _judge_all(conversion)
+        report = finish(
+            conversion.model,
+            [conversion.made[job.name] for job in jobs],
+            conversion.verdicts,
+            request,
+            pictures,
+            work,
+            time.monotonic() - started,
+        )
+    except KeyboardInterrupt as exc:
+        raise InterruptedWorkError(
+            "interrupted; what was done is kept", "give the same command again to go on"
+        ) from exc
+    finally:
+        work.close()
+    failed = [row for row in report["targets"] if row["passed"] is False]
+    if failed:
+        losses = ", ".join(f"{row['name']} loses {row['drop']['value']:.4f}" for row in failed)
+        raise AccuracyError(
+            f"{losses}; --max-drop is {request.max_drop:g}",
+            f"see {request.out.name}/report.html; --search keeps the worst layers in float",
+        )
+    return report
+
+
+def _check(request: ConvertRequest, jobs: list[Job]) -> None:
+    if request.out.exists():
+        if not request.out.is_dir() or not (request.out / MANIFEST_NAME).is_file():
+            raise ConfigError(f"{request.out} is there and is no bundle", "give another --out")
+        if not request.force:
+            raise ConfigError(f"{request.out} is there already", "add --force to replace it, or give another --out")
+    if not request.out.parent.is_dir():
+        raise ConfigError(f"there is no folder {request.out.parent}", "make it, or give another --out")
+    wanting = [job.name for job in jobs if job.calibrated]
+    if wanting and not request.calibration:
+        raise ConfigError(
+            f"{', '.join(wanting)} needs pictures to calibrate with", "add --calibration FOLDER (a few hundred frames)"
+        )
+    if request.evaluation:
+        open_dataset(request.evaluation, request.evaluation_images)  # wrong data is said before the work
+    makers.check_tools(jobs)
+
+
+def _pictures(request: ConvertRequest, jobs: list[Job]) -> CalibrationSet | None:
+    if not request.calibration:
+        return None
+    return read_pictures(request.calibration, allow_few=request.allow_few)
+
+
+def _load(request: ConvertRequest, work: Workspace, jobs: list[Job], pictures: CalibrationSet | None) -> FloatModel:
+    forms = {job.form for job in jobs}
+    want_onnx = bool(forms & {"onnx", "tensorrt"}) or not forms & {"tflite", "edgetpu"}
+    depends = {
+        "source": _identity(request.model),
+        "state_dict": _identity(str(request.state_dict)) if request.state_dict else None,
+        "labels": _identity(request.labels) if request.labels else None,
+        "settings": dict(request.settings or {}),
+        "size": request.size_wh,
+        "forms": sorted(forms),
+    }
+    facts = work.facts("load", depends)
+    if facts is not None:
+        return restored(work.bundle, facts)
+    progress = Progress(f"reading {Path(request.model).name}")
+    progress.update(0, "")
+    work.clear_bundle()
+    options = LoadOptions(
+        settings=request.settings or {},
+        labels=request.labels,
+        size_wh=request.size_wh,
+        state_dict=request.state_dict,
+        pictures=pictures.paths[:_PROBES] if pictures else [],
+        want_onnx=want_onnx,
+        want_tflite=bool(forms & {"tflite", "edgetpu"}),
+    )
+    with writing(work.folder):
+        model = load(request.model, work.bundle, options)
+    progress.clear()
+    files = [model.folder / target.file for target in model.manifest.targets.values()]
+    work.done("load", depends, facts_of(model), [*files, model.probe])
+    return model
+
+
+def _identity(reference: str) -> str:
+    """What a file is: its hash; a folder's files with their sizes and times; else the words."""
+    path = Path(reference)
+    if path.is_file():
+        return sha256_of(path)
+    if path.is_dir():
+        rows = [(str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(path.rglob("*"))]
+        return json.dumps(rows)
+    return reference
+
+
+def _make_all(conversion: _Conversion) -> None:
+    for job in conversion.jobs:
+        made = makers.make(job, conversion.model, conversion.pictures, conversion.request, conversion.work)
+        conversion.made[job.name] = made
+        if made.target and job.name not in (FLOAT_ONNX, FLOAT_TFLITE):
+            with writing(conversion.work.folder):
+                conversion.model = add_target(conversion.model, job.name, made.target)
+
+
+def _judge_all(conversion: _Conversion) -> None:
+    request = conversion.request
+    if not request.evaluation:
+        return
+    dataset = open_dataset(request.evaluation, request.evaluation_images)
+    names = [name for name, made in conversion.made.items() if made.target and runs_here(name)]
+    reference = reference_target(conversion.model)
+    for name in [reference, *(name for name in names if name != reference)]:
+        conversion.verdicts[name] = judge(
+            conversion.model, name, dataset, request.max_drop, conversion.work.folder / "eval", request.threads
+        )

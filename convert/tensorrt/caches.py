@@ -1,0 +1,107 @@
+"""TensorRT's two caches: timings, which make the next build quick, and calibration, for a float ONNX."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+from convert.tensorrt.features import Features
+from edge.errors import ConfigError
+
+__all__ = ["keep_timings", "set_calibration", "use_timings", "write_atomically"]
+
+_CALIBRATORS = {  # by the algorithm the cache's first line names, as in TRT-8502-EntropyCalibration2
+    "EntropyCalibration2": "IInt8EntropyCalibrator2",
+    "MinMaxCalibration": "IInt8MinMaxCalibrator",
+}
+
+
+def use_timings(config: Any, logger: Any, path: Path) -> tuple[bool, list[str]]:
+    """Attach the timing cache in `path`, or an empty one; return whether there is any use of it, and notes.
+
+    Raises: ConfigError when the file is there and cannot be read.
+    """
+    try:
+        stored = path.read_bytes() if path.exists() else b""
+    except OSError as exc:
+        raise ConfigError(f"cannot read the timing cache {path} ({exc.strerror})", "give another file") from exc
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        heard = len(logger.errors) + len(logger.warnings)
+        cache = config.create_timing_cache(stored)
+        taken = cache is not None and config.set_timing_cache(cache, False)
+        complained = len(logger.errors) + len(logger.warnings) > heard
+    if any("no-op" in str(warning.message) for warning in said):
+        return False, ["this TensorRT uses no timing cache: the file is left as it is"]
+    if stored and (not taken or complained):
+        config.set_timing_cache(config.create_timing_cache(b""), False)
+        return True, [f"the timing cache {path} is damaged or of another GPU or TensorRT: ignored and written anew"]
+    return True, []
+
+
+def keep_timings(config: Any, path: Path) -> None:
+    """Write the timing cache of a finished build, where there is one.
+
+    Raises: ConfigError when it cannot be written.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cache = config.get_timing_cache()
+        data = bytes(cache.serialize()) if cache is not None else b""
+    if data:
+        write_atomically(path, data)
+
+
+def set_calibration(trt: Any, features: Features, config: Any, path: Path) -> None:
+    """Attach an implicit calibrator that knows nothing but the cache in `path`.
+
+    Raises: ConfigError where this TensorRT takes none, or the file is no calibration cache.
+    """
+    if not features.implicit_calibration:
+        raise ConfigError(
+            f"{features.name} {features.version} takes no calibration cache: it reads scales from the ONNX only",
+            "give the Q/DQ ONNX instead",
+        )
+    try:
+        stored = path.read_bytes()
+    except OSError as exc:
+        raise ConfigError(f"cannot read the calibration cache {path} ({exc.strerror})", "check the path") from exc
+    head = stored.partition(b"\n")[0].decode("ascii", "replace").strip()
+    name = _CALIBRATORS.get(head.split("-")[-1])
+    if not head.startswith("TRT-") or name is None:
+        raise ConfigError(
+            f"{path} is no calibration cache TensorRT would take (it starts with '{head[:40]}')",
+            "give one that starts like TRT-8502-EntropyCalibration2",
+        )
+    base: Any = getattr(trt, name)
+
+    class FromCache(base):
+        def __init__(self) -> None:
+            base.__init__(self)
+
+        def get_batch_size(self) -> int:
+            return 1
+
+        def get_batch(self, names: list[str]) -> None:
+            return None  # no pictures: all there is to know is in the cache
+
+        def read_calibration_cache(self) -> bytes:
+            return stored
+
+        def write_calibration_cache(self, cache: bytes) -> None:
+            pass  # the user's file is not written
+
+    config.int8_calibrator = FromCache()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all.
+
+    Raises: ConfigError when it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError as exc:
+        partial.unlink(missing_ok=True)
+        raise ConfigError(f"cannot write {path} ({exc.strerror})", "free space or choose another folder") from exc
