@@ -1,11 +1,11 @@
-"""./run bench [overhead|memory ...]: measure and print. Exits with 6 when a figure misses its target."""
+"""./run bench [overhead|memory|coverage ...]: measure and print. Exits with 6 when a figure misses its target."""
 
 import argparse
 import sys
 
-from benchmarks import memory, overhead
+from benchmarks import coverage, memory, overhead
 
-BENCHES = {"overhead": overhead.measure, "memory": memory.measure}
+BENCHES = {"overhead": overhead.measure, "memory": memory.measure, "coverage": coverage.measure}
 
 
 def main() -> int:

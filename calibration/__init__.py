@@ -1,1 +1,1 @@
-"""What chooses quantization ranges from real pictures. Nothing is exported yet."""
+"""What chooses quantization ranges from real pictures: start at `collect.collect` and `collected.ranges_from`."""

@@ -33,14 +33,18 @@ def _add_run(actions: argparse._SubParsersAction) -> None:
     run.add_argument(
         "--observer",
         metavar="NAME",
-        default="percentile:99.9",
-        help="min-max, moving-average:0.95, percentile:99.9, entropy or mse (percentile:99.9)",
+        default="mse",
+        help="min-max, moving-average:0.95, percentile:99.9, entropy or mse (mse)",
     )
     run.add_argument("--symmetric", action="store_true", help="ranges from -x to x, as TensorRT wants them")
     run.add_argument("--per-channel", action="store_true", help="also the ranges of each channel")
     run.add_argument("--tensorrt-cache", metavar="FILE", type=Path, help="also write TensorRT's calibration cache")
     run.add_argument(
-        "--tensorrt-version", metavar="N", type=positive, default=8201, help="of that cache, 8201 for 8.2.1 (8201)"
+        "--tensorrt-version",
+        metavar="N",
+        type=positive,
+        default=8201,
+        help="that reads the cache, 8502 for 8.5.2 (8201)",
     )
     run.add_argument(
         "--histograms", metavar="FILE.npz", type=Path, help="keep what was counted there, and go on from it"

@@ -50,7 +50,7 @@ class Histogram:
         return np.max(self.highs, axis=0) if self.highs else np.zeros(self.channels, np.float32)
 
     def add(self, values: np.ndarray, axis: int = 0) -> None:
-        """Count one sample: floats of any shape; `axis` is that of the channels where they are told apart.
+        """Count one sample, of any shape and a dtype that becomes float32; `axis` is that of the channels told apart.
 
         Raises: ValueError for NaN, for no values, or for a wrong number of channels.
         """

@@ -69,9 +69,9 @@ def write_tensorrt_cache(
 ) -> None:
     """Write the ranges as a cache that TensorRT up to 10 takes, replacing the file at once.
 
-    TensorRT checks the first line: `version` must be that of the TensorRT that reads it (8201 for 8.2.1, as in
-    JetPack 4.6; 8502 for 8.5.2, JetPack 5) and `algorithm` that of the calibrator which hands it over, or else it
-    calibrates again. The names must be those of the ONNX file it parses.
+    NVIDIA ties a cache to its first line: `version` is that of the TensorRT that reads it (8201 for 8.2.1, as in
+    JetPack 4.6; 8502 for 8.5.2, JetPack 5), `algorithm` that of the calibrator which hands it over; where they
+    differ it calibrates again. The names must be those of the ONNX file it parses.
     Raises: ConfigError when a name cannot stand in a line, or the folder cannot be written.
     """
     scales = scales_of(ranges)

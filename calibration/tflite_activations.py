@@ -54,7 +54,7 @@ class TfliteActivations:
         self.quantized = any(i in self._levels for i in real)
 
     def run(self, values: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-        """Run one input, (1, ...) of real values, and yield the name and real values of each activation.
+        """Run one input, (1, ...) float32 or the model's own dtype, and yield each activation's name and real values.
 
         Raises: EngineError.
         """

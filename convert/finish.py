@@ -70,8 +70,8 @@ def finish(
             "images": len(pictures.names),
             "observer": ", ".join(observers),
         }
-    notes = [*_notes(model, request, verdicts), *(pictures.notes if pictures else ())]
-    report = report_of(_source(model), rows, calibration, evaluation, notes, seconds)
+    warnings = [*(pictures.notes if pictures else ()), *_warnings(request, verdicts)]
+    report = report_of(_source(model), rows, calibration, evaluation, model.notes, warnings, seconds)
     with writing(work.folder):
         kept = _bundle(model, rows, work.folder / "final")
         _write_golden(kept, rows, request, pictures)
@@ -225,10 +225,12 @@ def _source(model: FloatModel) -> dict[str, Any]:
     }
 
 
-def _notes(model: FloatModel, request: ConvertRequest, verdicts: Mapping[str, Verdict]) -> list[str]:
-    notes = list(model.notes)
+def _warnings(request: ConvertRequest, verdicts: Mapping[str, Verdict]) -> list[str]:
     if not request.evaluation:
-        notes.append("accuracy was not measured: give labelled pictures with --eval")
+        return ["accuracy was not measured: give labelled pictures with --eval"]
     said = [warning for verdict in verdicts.values() for warning in verdict.evaluation.report["warnings"]]
     plain = [warning.removeprefix("A: ").removeprefix("B: ") for warning in said]
-    return notes + list(dict.fromkeys(warning for warning in plain if warning not in notes))
+    found: dict[str, str] = {}
+    for warning in plain:  # one of a kind: each target's interval has its own width
+        found.setdefault(warning.partition(" ")[0] + warning[-20:], warning)
+    return list(found.values())

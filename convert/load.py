@@ -161,6 +161,11 @@ def _assembled(
         notes += operated.notes
         if operated.raw_boxes is not None:
             manifest, names = _with_raw_boxes(manifest, probe, names, operated.raw_boxes)
+    elif options.split_outputs and (whole := fused_head(described)):
+        notes.append(
+            f"'{whole.output}' stays in one piece, so that its parts share one scale in int8: only ONNX graphs are "
+            f"split; give the network one output each for {', '.join(whole.roles)}"
+        )
     labels = described.labels
     if labels:
         _write_labels(folder / "labels.txt", labels)

@@ -18,7 +18,7 @@ from edge.registry import Plug
 
 __all__ = ["load_keras", "load_saved_model"]
 
-TO_ONNX = Plug("convert.tf_to_onnx:from_function", "keras", ("tf2onnx", "onnx"))
+TO_ONNX = Plug("convert.tf_to_onnx:from_frozen", "keras", ("tf2onnx", "onnx"))
 ONNX_NAME = "model-fp32.onnx"
 TFLITE_NAME = "model-fp32.tflite"
 _SCALING = (keras.layers.Rescaling, keras.layers.Normalization)
@@ -38,7 +38,7 @@ def load_keras(reference: str, folder: Path, options: LoadOptions) -> Loaded:
     if len(model.inputs or ()) != 1:
         raise ModelError(f"{path.name} has {len(model.inputs or ())} inputs", "save a model with one image input")
     shape = _fixed(tuple(model.inputs[0].shape), path.name, options.size_wh)
-    names = _unique(list(model.output_names or []), len(model.outputs))
+    names = _unique(list(getattr(model, "output_names", None) or []), len(model.outputs))
 
     def outputs(x: Any) -> dict[str, Any]:
         found = keras.tree.flatten(model(x, training=False))
@@ -101,15 +101,17 @@ def _converted(
     try:
         with quiet():
             concrete = function.get_concrete_function()
+            # left as variables, no weight could be read or quantized
+            frozen = convert_variables_to_constants_v2(concrete)
     except Exception as exc:  # whatever a layer raises while it is traced
         raise ModelError(f"the model cannot be traced ({_said(exc)})", "check its input size") from exc
     if options.want_tflite:
         tflite = folder / TFLITE_NAME
-        _write_tflite(concrete, tflite)
+        _write_tflite(frozen, tflite)
         name_outputs(tflite, sorted(names))  # in which order a dictionary's values leave a function
     if options.want_onnx or not options.want_tflite:
         onnx = folder / ONNX_NAME
-        leaf(TO_ONNX, "ONNX from Keras")(function, shape, names, onnx)
+        leaf(TO_ONNX, "ONNX from Keras")(frozen, sorted(names), onnx)
 
     def run(sample: np.ndarray) -> list[np.ndarray]:
         found = concrete(tf.constant(sample))
@@ -118,11 +120,9 @@ def _converted(
     return Loaded(run, tuple(names), onnx, tflite, contract=contract, notes=tuple(notes))
 
 
-def _write_tflite(concrete: Any, path: Path) -> None:
-    """Through a function whose variables are constants: left as variables, no weight could be read or quantized."""
+def _write_tflite(frozen: Any, path: Path) -> None:
     try:
         with quiet():
-            frozen = convert_variables_to_constants_v2(concrete)
             data = tf.lite.TFLiteConverter.from_concrete_functions([frozen]).convert()
     except Exception as exc:  # the converter's errors derive from Exception alone
         said = str(exc)
@@ -169,7 +169,7 @@ def _first_scaling(model: Any) -> str | None:
             continue
         if isinstance(layer, keras.Model):
             inner = _first_scaling(layer)
-            if inner is not None or any(layer.weights):
+            if inner is not None or layer.weights:
                 return inner
             continue
         return None

@@ -33,6 +33,9 @@ def make_edgetpu(
     ]
     if first := report.first_unmapped:
         notes.append(f"from operator {first.index}, {first.name} '{first.output}', on: {first.why}; cure: {first.cure}")
+    notes += [f"the compiler would refuse it: {why}; {cure}" for why, cure in report.refusals]
+    if report.doubt:
+        notes.append(report.doubt)
     details = {"placement": report.facts, "compiler": result.facts}
     if result.file is None:
         return Made(job.name, source=source, missing=" ".join(result.text.split()), notes=notes, details=details)

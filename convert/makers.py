@@ -63,9 +63,7 @@ def make(
     return made
 
 
-def _depends(
-    job: Job, model: FloatModel, pictures: CalibrationSet | None, request: ConvertRequest
-) -> dict[str, Any]:
+def _depends(job: Job, model: FloatModel, pictures: CalibrationSet | None, request: ConvertRequest) -> dict[str, Any]:
     floats = {name: target.sha256 for name, target in model.manifest.targets.items() if name.endswith("-fp32")}
     depends: dict[str, Any] = {"float": floats}
     if job.calibrated:

@@ -16,6 +16,7 @@ def report_of(
     calibration: dict[str, Any] | None,
     evaluation: dict[str, Any] | None,
     notes: Sequence[str],
+    warnings: Sequence[str],
     seconds: float,
 ) -> dict[str, Any]:
     """Return the report, ready for JSON."""
@@ -27,6 +28,7 @@ def report_of(
         "evaluation": evaluation,
         "targets": list(targets),
         "notes": list(notes),
+        "warnings": list(warnings),
         "seconds": round(seconds, 1),
     }
 
@@ -49,6 +51,7 @@ def text_of(report: dict[str, Any]) -> str:
             f"ranges by {calibration['observer']}"
         )
     lines += [f"note: {note}" for note in report["notes"]]
+    lines += [f"warning: {warning}" for warning in report["warnings"]]
     return "\n".join(lines)
 
 

@@ -27,7 +27,7 @@ def page_of(report: dict[str, Any], pictures: Sequence[tuple[str, bytes]]) -> st
     if failed:
         names = ", ".join(target["name"] for target in failed)
         body.append(f'<p class="warn">The gate refuses {escape(names)}: see the causes below.</p>')
-    body += [f'<p class="warn">{escape(note)}</p>' for note in report["notes"]]
+    body += [f'<p class="warn">{escape(warning)}</p>' for warning in report["warnings"]]
     body.append("<h2>Targets</h2>" + _targets(report["targets"], metric))
     bars = [
         (target["name"], [(target["accuracy"]["value"], target["accuracy"]["low"], target["accuracy"]["high"])])
@@ -120,7 +120,8 @@ def _facts(report: dict[str, Any]) -> str:
     for title in ("calibration", "evaluation"):
         for key, value in (report[title] or {}).items():
             rows.append([f"{title}: {escape(key)}", escape(str(value))])
-    return table_of(["", ""], rows)
+    notes = "".join(f"<li>{escape(note)}</li>" for note in report["notes"])
+    return table_of(["", ""], rows) + f"<ul>{notes}</ul>"
 
 
 def _interval(entry: dict[str, float] | None) -> str:

@@ -1,11 +1,10 @@
-"""TensorFlow functions and TFLite files to ONNX by tf2onnx, with the outputs' names kept."""
+"""TensorFlow graphs and TFLite files to ONNX by tf2onnx, with the outputs' names kept."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import onnx
-import tensorflow as tf
 import tf2onnx
 
 from convert.load_onnx import save
@@ -14,24 +13,29 @@ from convert.surgery.clean import clean
 from convert.surgery.graph import renamed
 from edge.errors import ModelError
 
-__all__ = ["from_function", "from_tflite"]
+__all__ = ["from_frozen", "from_tflite"]
 
 _OPSET = 13
 
 
-def from_function(function: Any, shape: Sequence[int], names: Sequence[str], path: Path) -> None:
-    """Write a tf.function of one image (shape: its input) as ONNX; names: its outputs, a dictionary's keys.
+def from_frozen(frozen: Any, names: Sequence[str], path: Path) -> None:
+    """Write a frozen function of one image as ONNX; names: its outputs, in the function's order.
 
     Raises: ModelError for what ONNX cannot express.
     """
+    image = frozen.inputs[0].name
     try:
         with quiet():
-            signature = [tf.TensorSpec(shape, tf.float32, name="input")]
-            model, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=_OPSET)
+            model, _ = tf2onnx.convert.from_graph_def(
+                frozen.graph.as_graph_def(),
+                input_names=[image],
+                output_names=[output.name for output in frozen.outputs],
+                opset=_OPSET,
+            )
     except Exception as exc:  # tf2onnx raises ValueError, TypeError, KeyError and its own by what it meets
         raise _impossible(exc) from exc
-    # dictionaries of outputs come in the order of their keys
-    _finished(model, sorted(names), path)
+    renamed(model, image, image.partition(":")[0])
+    _finished(model, names, path)
 
 
 def from_tflite(source: Path, names: Sequence[str], path: Path) -> None:

@@ -5,6 +5,7 @@ with weights behind the flatbuffer are refused by tflite-runtime up to 2.13, and
 some ARM cores.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,17 @@ from ai_edge_litert.tools import flatbuffer_utils
 
 from edge.errors import ConfigError, ModelError
 
-__all__ = ["constant", "op_name", "parse_model", "read_model", "replace_constant", "tensor_name", "write_model"]
+__all__ = [
+    "Reader",
+    "add_constant",
+    "add_tensor",
+    "constant",
+    "op_name",
+    "parse_model",
+    "read_model",
+    "tensor_name",
+    "write_model",
+]
 
 ALIGNMENT_BYTES = 16
 
@@ -95,6 +106,43 @@ def constant(model: Any, tensor: Any) -> np.ndarray | None:
     return np.frombuffer(np.asarray(data, np.uint8).tobytes(), _DTYPES[tensor.type]).reshape(shape).copy()
 
 
-def replace_constant(model: Any, tensor: Any, values: np.ndarray) -> None:
-    """Give a constant new values of the same shape and type (values: any shape, the tensor's own dtype)."""
-    model.buffers[tensor.buffer].data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
+def add_constant(model: Any, name: str, values: np.ndarray) -> int:
+    """Add a float32 constant (values: its shape) and return the index of its tensor."""
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(np.ascontiguousarray(values, np.float32).tobytes(), np.uint8)
+    model.buffers.append(buffer)
+    return add_tensor(model, name, values.shape, len(model.buffers) - 1)
+
+
+def add_tensor(model: Any, name: str, shape: Sequence[int], buffer: int = 0) -> int:
+    """Add a float32 tensor and return its index; buffer 0 is that of all activations."""
+    tensor = schema.TensorT()
+    tensor.name, tensor.type, tensor.hasRank = name.encode(), schema.TensorType.FLOAT32, True
+    tensor.shape, tensor.buffer = [int(n) for n in shape], buffer
+    model.subgraphs[0].tensors.append(tensor)
+    return len(model.subgraphs[0].tensors) - 1
+
+
+class Reader:
+    """Who makes and who reads each tensor (by index) of a model's first graph, as it was at the beginning."""
+
+    def __init__(self, model: Any) -> None:
+        graph = model.subgraphs[0]
+        self._outputs = set(graph.outputs)
+        self._makers = {i: op for op in graph.operators for i in op.outputs}
+        self._readers: dict[int, list[Any]] = {}
+        for op in graph.operators:
+            for i in dict.fromkeys(op.inputs):
+                self._readers.setdefault(i, []).append(op)
+
+    def maker(self, tensor: int) -> Any | None:
+        """Return the operator that makes a tensor, None for inputs and constants."""
+        return self._makers.get(tensor)
+
+    def readers(self, tensor: int) -> list[Any]:
+        """Return the operators that read a tensor, in graph order."""
+        return self._readers.get(tensor, [])
+
+    def is_output(self, tensor: int) -> bool:
+        """Return whether a tensor is an output of the graph."""
+        return tensor in self._outputs

@@ -18,7 +18,11 @@ from edge.progress import LogHandler
 __all__ = ["main"]
 
 # subcommands of the packages that edge does not import
-_OTHER_COMMANDS = ("convert.command:add_convert",)
+_OTHER_COMMANDS = (
+    "convert.command:add_convert",
+    "convert.build_command:add_build",
+    "calibration.command:add_calibrate",
+)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -397,6 +397,27 @@ def test_a_model_not_pulled_yet_says_how(tmp_path):
     assert result.returncode == 3
 
 
+@pytest.mark.parametrize(
+    ("words", "module", "code"),
+    [
+        ("bench --model face", "edge.bench.session.configurations", 130),  # before there is anything to keep
+        ("explain a b --compare c", "edge.evaluation.dataset_reader.read_dataset", 130),
+        ("eval a b", "edge.evaluation.dataset_reader.read_dataset", 130),
+        ("listen tcp://127.0.0.1:9", "edge.client.print_messages", 0),  # without an end of their own, these two
+        ("run --model face --source synthetic://", "edge.run.run", 0),
+    ],
+)
+def test_ctrl_c_gives_no_result_away_for_one(words, module, code):
+    script = (
+        "import sys\nfrom unittest.mock import patch\nfrom edge.cli import main\n"
+        f"with patch({module!r}, side_effect=KeyboardInterrupt):\n    sys.exit(main({words.split()!r}))\n"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=DEADLINE_S)
+    assert result.returncode == code, result.stderr
+    assert "Traceback" not in result.stderr
+    assert ("harrier: interrupted: give the same command again" in result.stderr) is (code == 130)
+
+
 def test_a_corrupt_picture_is_passed_over(face, pictures):
     (pictures / "1.png").write_bytes((pictures / "1.png").read_bytes()[:100])
     result = harrier("run", "--model", "face", "--source", f"images://{pictures}")

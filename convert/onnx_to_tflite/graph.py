@@ -1,6 +1,7 @@
 """An ONNX file as the translator sees it: nodes, constants as arrays, fixed shapes, who reads what."""
 
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from edge.errors import EngineError
 __all__ = ["Graph", "Node", "read_graph", "unsupported"]
 
 _STANDARD = ("", "ai.onnx")
+_SMALL = 1024  # elements: no shape, axis or scale list is longer
 _NOT_INFERRED = {"GroupNormalization"}  # its shape, that of its input, is not inferred
 
 
@@ -73,21 +75,34 @@ def read_graph(path: Path) -> Graph:
     Raises: EngineError for a file that is no ONNX model, has a dynamic shape or a tensor of unknown shape.
     """
     try:
-        model = _inferred(onnx.load(str(path)))
+        model = onnx.load(str(path))
+        constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        _check_fixed(model, constants)
+        del model.graph.initializer[:]
+        _declare(model, constants)
+        model = _inferred(model)
     except (OSError, DecodeError, shape_inference.InferenceError, ValueError) as exc:
         raise EngineError(f"{path.name} is no readable ONNX model ({exc})", "export it again") from exc
-    _check_fixed(model)
-    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     # folding may give a Reshape its target, which gives the next Shape its value
     while folded := _fold_once(model, constants):
-        model.graph.initializer.extend(numpy_helper.from_array(np.asarray(folded[name]), name) for name in folded)
         constants |= folded
+        _declare(model, folded)
         model = _inferred(model)
     return _as_graph(model, constants)
 
 
-def _check_fixed(model: onnx.ModelProto) -> None:
-    constants = {tensor.name for tensor in model.graph.initializer}
+def _declare(model: onnx.ModelProto, constants: dict[str, np.ndarray]) -> None:
+    """Tell shape inference of constants: small ones by value, weights, which it would copy each time, by shape."""
+    declared = {value.name for value in model.graph.input}
+    for name, value in constants.items():
+        if np.asarray(value).size <= _SMALL:
+            model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+        elif name not in declared:
+            kind = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+            model.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, value.shape))
+
+
+def _check_fixed(model: onnx.ModelProto, constants: dict[str, np.ndarray]) -> None:
     for value in model.graph.input:
         dims = value.type.tensor_type.shape.dim
         if value.name not in constants and any(dim.dim_value <= 0 for dim in dims):
@@ -96,6 +111,13 @@ def _check_fixed(model: onnx.ModelProto) -> None:
 
 
 def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with every shape that can be known; what only stood for an unknown size is forgotten first."""
+    known = [value for value in model.graph.value_info if _is_fixed(value)]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(known)
+    for value in model.graph.output:
+        if not _is_fixed(value):
+            value.type.tensor_type.ClearField("shape")
     model = shape_inference.infer_shapes(model, data_prop=True)
     while True:
         shapes, _ = _shapes(model)
@@ -116,16 +138,26 @@ def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
         model = shape_inference.infer_shapes(model, data_prop=True)
 
 
+def _is_fixed(value: onnx.ValueInfoProto) -> bool:
+    kind = value.type.tensor_type
+    return kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim)
+
+
 def _shapes(model: onnx.ModelProto) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
     shapes, dtypes = {}, {}
     for value in [*model.graph.input, *model.graph.value_info, *model.graph.output]:
         kind = value.type.tensor_type
         sizes = tuple(dim.dim_value for dim in kind.shape.dim)
-        if kind.HasField("shape") and all(dim.HasField("dim_value") for dim in kind.shape.dim):
+        if _is_fixed(value):
             shapes[value.name] = sizes
         if kind.elem_type:
-            dtypes[value.name] = str(onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type))
+            dtypes[value.name] = _dtype_name(kind.elem_type)
     return shapes, dtypes
+
+
+@cache
+def _dtype_name(kind: int) -> str:
+    return str(onnx.helper.tensor_dtype_to_np_dtype(kind))
 
 
 def _fold_once(model: onnx.ModelProto, constants: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

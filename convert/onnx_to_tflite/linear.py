@@ -64,12 +64,7 @@ def _matmul(t: Translation, node: Node) -> None:
     if weights is None or weights.ndim != 2 or len(left) < 2:
         return _batch_matmul(t, node)
     bias, name = _following_bias(t, node, weights.shape[1])
-    view = t.view(node.inputs[0])
-    rows = view.reshaped((prod(left[:-1]), left[-1]))
-    if rows is None:
-        order = plain_order(len(left))
-        rows = View.over(t.fetch_view(view, order, node.inputs[0]), left, order).reshaped((prod(left[:-1]), left[-1]))
-    assert rows is not None  # one run of memory takes any shape
+    rows = t.reshaped(t.view(node.inputs[0]), (prod(left[:-1]), left[-1]), node.inputs[0])
     tensor = _fully_connected(t, rows, weights.T, bias, name, NO_ACTIVATION, node.inputs[0])
     return t.place(name, tensor, t.shape(name), plain_order(len(t.shape(name))))
 

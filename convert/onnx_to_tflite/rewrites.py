@@ -11,8 +11,8 @@ __all__ = ["rewrite"]
 
 
 def rewrite(graph: Graph) -> None:
-    """Fold batch norms into convolutions, join slices, and find SPACE_TO_DEPTH, HARD_SWISH and GELU."""
-    for step in (_fold_batch_norms, _join_slices, _find_space_to_depth, _find_hard_swish, _find_gelu):
+    """Fold batch norms and pads into convolutions, join slices, and find SPACE_TO_DEPTH, HARD_SWISH and GELU."""
+    for step in (_fold_batch_norms, _fold_pads, _join_slices, _find_space_to_depth, _find_hard_swish, _find_gelu):
         step(graph)
     _drop_unread(graph)
 
@@ -52,6 +52,26 @@ def _fold_batch_norms(graph: Graph) -> None:
         conv.inputs = [conv.inputs[0], *names]
         conv.outputs = [norm.outputs[0]]
         graph.nodes.remove(norm)
+
+
+def _fold_pads(graph: Graph) -> None:
+    """Zeros around an image that one convolution reads are the convolution's own padding."""
+    for pad in [node for node in graph.nodes if node.op == "Pad"]:
+        conv = graph.only_reader(pad.outputs[0])
+        amounts, value = graph.constant(pad, 1), graph.constant(pad, 2)
+        if conv is None or conv.op != "Conv" or pad.attributes.get("mode", "constant") != "constant":
+            continue
+        if amounts is None or amounts.size != 8 or (len(pad.inputs) > 3 and pad.inputs[3]) or amounts.min() < 0:
+            continue
+        if len(pad.inputs) > 2 and pad.inputs[2] and (value is None or np.any(value)):
+            continue
+        if conv.attributes.get("auto_pad", "NOTSET") != "NOTSET" or np.any(amounts[[0, 1, 4, 5]]):
+            continue
+        own = conv.attributes.get("pads", [0, 0, 0, 0])
+        more = amounts[[2, 3, 6, 7]]
+        conv.attributes["pads"] = [int(a + b) for a, b in zip(own, more, strict=True)]
+        conv.inputs[0] = pad.inputs[0]
+        graph.nodes.remove(pad)
 
 
 def _join_slices(graph: Graph) -> None:

@@ -17,17 +17,7 @@ def _identity(t: Translation, node: Node) -> None:
 
 
 def _reshape(t: Translation, node: Node) -> None:
-    t.views[node.outputs[0]] = _reshaped(t, t.view(node.inputs[0]), t.shape(node.outputs[0]), node.inputs[0])
-
-
-def _reshaped(t: Translation, view: View, shape: tuple[int, ...], name: str) -> View:
-    seen = view.reshaped(shape)
-    if seen is None:  # no strides can say it: put the memory in order first
-        order = plain_order(len(view.axes))
-        tensor = t.fetch_view(view, order, name)
-        seen = View.over(tensor, view.shape, order).reshaped(shape)
-    assert seen is not None  # one run of memory takes any shape
-    return seen
+    t.views[node.outputs[0]] = t.reshaped(t.view(node.inputs[0]), t.shape(node.outputs[0]), node.inputs[0])
 
 
 def _transpose(t: Translation, node: Node) -> None:
@@ -125,9 +115,9 @@ def _depth_to_space(t: Translation, node: Node) -> None:
         t.image(name, t.emit("DEPTH_TO_SPACE", [source], shape, name, ("DepthToSpace", {"blockSize": block})))
         return
     small = (height // block, width // block)
-    view = _reshaped(t, t.view(node.inputs[0]), (batch, channels, block, block, *small), node.inputs[0])
+    view = t.reshaped(t.view(node.inputs[0]), (batch, channels, block, block, *small), node.inputs[0])
     view = view.transposed((0, 1, 4, 2, 5, 3))
-    t.views[name] = _reshaped(t, view, (batch, channels, height, width), name)
+    t.views[name] = t.reshaped(view, (batch, channels, height, width), name)
 
 
 def _space_to_depth(t: Translation, node: Node) -> None:

@@ -125,8 +125,8 @@ def _split(t: Translation, node: Node) -> None:
 
 def _gather(t: Translation, node: Node) -> None:
     indices = t.graph.constant(node, 1)
-    if indices is None or indices.ndim > 1:
-        raise unsupported(node, "its indices are computed or not one row")
+    if indices is None:
+        raise unsupported(node, "its indices are computed")
     view, name = t.view(node.inputs[0]), node.outputs[0]
     axis = node.attributes.get("axis", 0) % len(view.axes)
     wanted = [int(i) % view.shape[axis] for i in indices.reshape(-1)]
@@ -143,8 +143,8 @@ def _gather(t: Translation, node: Node) -> None:
         options = ("Concatenation", {"axis": order.index(axis), "fusedActivationFunction": NO_ACTIVATION})
         out = tuple(shape[a] for a in order)
         seen = View.over(t.emit("CONCATENATION", tensors, out, name, options), shape, order)
-    if indices.ndim == 0:
-        seen = View(seen.tensor, seen.axes[:axis] + seen.axes[axis + 1 :])
+    if indices.ndim != 1:
+        seen = t.reshaped(seen, t.shape(name), name)
     t.views[name] = seen
 
 

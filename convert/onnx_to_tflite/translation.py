@@ -97,6 +97,15 @@ class Translation:
             self._fetched[key] = self.emit("RESHAPE", [tensor, target], shape, name, options)
         return self._fetched[key]
 
+    def reshaped(self, view: View, shape: tuple[int, ...], name: str) -> View:
+        """Return a view in another shape, its memory put in order only where strides cannot say it."""
+        seen = view.reshaped(shape)
+        if seen is None:
+            order = plain_order(len(view.axes))
+            seen = View.over(self.fetch_view(view, order, name), view.shape, order).reshaped(shape)
+        assert seen is not None  # one run of memory takes any shape
+        return seen
+
     def emit(
         self,
         op: str,

@@ -114,7 +114,8 @@ class Writer:
         model.signatureDefs = [self._signature(inputs, outputs)]
         model.operatorCodes = [_packed_code(*code) for code in self._codes]
         model.buffers = [_AlignedBuffer(data) for data in self._buffers]
-        builder = flatbuffers.Builder(1024 + sum(map(len, self._buffers)))
+        tables = 4096 + 512 * (len(self.tensors) + len(self._operators))  # a generous guess: growing copies all
+        builder = flatbuffers.Builder(tables + sum(map(len, self._buffers)))
         builder.Finish(model.Pack(builder), b"TFL3")
         partial = path.with_name(f".{path.name}.partial")
         partial.write_bytes(builder.Output())

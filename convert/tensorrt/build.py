@@ -4,10 +4,9 @@ import logging
 import time
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from convert.tensorrt.caches import keep_timings, set_calibration, use_timings, write_atomically
+from convert.tensorrt.caches import set_calibration, timings_of, use_timings, write_atomically
 from convert.tensorrt.features import Features, probe
 from convert.tensorrt.find import find_tensorrt
 from convert.tensorrt.layers import LayerRow, check_precision, count_precisions, engine_layers, network_layers
@@ -43,6 +42,19 @@ class _Bench:
     rows: tuple[LayerRow, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What TensorRT made, before anything is written."""
+
+    engine: bytes
+    timings: bytes
+    seconds: float
+    strongly_typed: bool
+    rows: tuple[LayerRow, ...]
+    rows_made: tuple[LayerRow, ...] | None
+    notes: list[str]
+
+
 def build(request: BuildRequest, progress: Progress | None = None, trt: Any = None) -> BuildResult:
     """Build the engine and write it. trt: the TensorRT module, looked for when it is not given.
 
@@ -51,42 +63,52 @@ def build(request: BuildRequest, progress: Progress | None = None, trt: Any = No
     """
     check_request(request)
     trt = trt or find_tensorrt()
+    features, here = probe(trt), gpu_capability()
+    watch = Watch(features.progress)
     progress = progress or Progress(f"building {request.out.name}")
-    features, logger = probe(trt), logger_of(trt)
-    logger.errors.clear()
-    logger.warnings.clear()
-    here = gpu_capability()
-    bench = _Bench(trt, features, logger, _builder(trt, features, logger))
-    check_chip(bench.builder, features, request, here)
-    notes = _parse(bench, request)
-    config = bench.builder.create_builder_config()
-    timings, said = _configure(bench, config, request)
-    notes += said
-    for note in notes:
-        _LOG.warning("%s", note)
-    started = time.monotonic()
-    plan = _plan(bench, config, request, progress)
-    seconds = time.monotonic() - started
-    made = engine_layers(trt, logger, plan) if request.options.inspect else None
-    if request.options.inspect and made is None:
-        notes.append("the engine could not be read back here: the layers are those asked of the builder")
-        _LOG.warning("%s", notes[-1])
-    if timings:
-        keep_timings(config, timings)
-    write_atomically(request.out, plan)
+    plan = supervised(lambda: _work(trt, features, here, request, watch), watch, progress)
+    if plan.timings and request.options.timing_cache:
+        write_atomically(request.options.timing_cache, plan.timings)
+    write_atomically(request.out, plan.engine)
     return BuildResult(
         engine=request.out,
         features=features,
         needs=needs_of(features, request, here),
-        strongly_typed=bench.strongly_typed,
-        seconds=seconds,
+        strongly_typed=plan.strongly_typed,
+        seconds=plan.seconds,
         onnx_bytes=request.onnx.stat().st_size,
-        engine_bytes=len(plan),
-        layers=made or bench.rows,
-        layer_source="engine" if made else "network",
-        precisions=count_precisions(made or bench.rows),
-        notes=tuple(notes),
+        engine_bytes=len(plan.engine),
+        layers=plan.rows_made or plan.rows,
+        layer_source="engine" if plan.rows_made else "network",
+        precisions=count_precisions(plan.rows_made or plan.rows),
+        notes=tuple(plan.notes),
     )
+
+
+def _work(trt: Any, features: Features, here: str | None, request: BuildRequest, watch: Watch) -> _Plan | None:
+    """Do everything TensorRT has to do; None when it was stopped. Runs in a thread of its own."""
+    logger = logger_of(trt)
+    logger.errors.clear()
+    logger.warnings.clear()
+    bench = _Bench(trt, features, logger, _builder(trt, features, logger))
+    check_chip(bench.builder, features, request, here)
+    notes = _parse(bench, request)
+    config = bench.builder.create_builder_config()
+    uses_timings, said = _configure(bench, config, request)
+    notes += said
+    for note in notes:
+        _LOG.warning("%s", note)
+    started = time.monotonic()
+    engine = _engine(bench, config, request, watch)
+    if engine is None:
+        return None
+    seconds = time.monotonic() - started
+    made = engine_layers(trt, logger, engine) if request.options.inspect else None
+    if request.options.inspect and made is None:
+        notes.append("the engine could not be read back here: the layers are those asked of the builder")
+        _LOG.warning("%s", notes[-1])
+    timings = timings_of(config) if uses_timings else b""
+    return _Plan(engine, timings, seconds, bench.strongly_typed, bench.rows, made, notes)
 
 
 def _builder(trt: Any, features: Features, logger: Any) -> Any:
@@ -131,8 +153,8 @@ def _read(bench: _Bench, request: BuildRequest, strongly_typed: bool) -> None:
     bench.strongly_typed, bench.rows = strongly_typed, network_layers(bench.network)
 
 
-def _configure(bench: _Bench, config: Any, request: BuildRequest) -> tuple[Path | None, list[str]]:
-    """Set everything and return where the timings are to be kept, if anywhere, and notes."""
+def _configure(bench: _Bench, config: Any, request: BuildRequest) -> tuple[bool, list[str]]:
+    """Set everything and return whether timings are kept, and notes."""
     trt, features, options = bench.trt, bench.features, request.options
     notes = configure(trt, features, config, bench.logger, options)
     add_profile(bench.builder, config, bench.network, options.shapes)
@@ -140,22 +162,23 @@ def _configure(bench: _Bench, config: Any, request: BuildRequest) -> tuple[Path 
         set_precision(trt, config, request.precision)
     if options.calibration_cache:
         set_calibration(trt, features, config, options.calibration_cache)
-    timings = options.timing_cache
-    if timings:
-        uses_timings, said = use_timings(config, bench.logger, timings)
-        timings, notes = timings if uses_timings else None, notes + said
-    return timings, notes + _memory_note(features, request)
+    uses_timings = False
+    if options.timing_cache:
+        uses_timings, said = use_timings(config, bench.logger, options.timing_cache)
+        notes += said
+    return uses_timings, notes + _memory_note(features, request)
 
 
-def _plan(bench: _Bench, config: Any, request: BuildRequest, progress: Progress) -> bytes:
-    watch = Watch()
+def _engine(bench: _Bench, config: Any, request: BuildRequest, watch: Watch) -> bytes | None:
     if bench.features.progress:
         watch.attach(bench.trt, config)
+    if watch.stopped.is_set():
+        return None
     heard = len(bench.logger.errors)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        plan = supervised(lambda: bench.builder.build_serialized_network(bench.network, config), watch, progress)
-    if plan is None:
+        plan = bench.builder.build_serialized_network(bench.network, config)
+    if plan is None and not watch.stopped.is_set():
         why = first_error(bench.logger.errors[heard:])
         cure = "see docs/tensorrt.md"
         if "workspace" in why.lower() and request.options.workspace_mib:
@@ -163,7 +186,7 @@ def _plan(bench: _Bench, config: Any, request: BuildRequest, progress: Progress)
         elif "memory" in why.lower():
             cure = "close other programs, or give a smaller --workspace"
         raise ModelError(f"{bench.features.name} could not build {request.onnx.name} ({why})", cure)
-    return bytes(plan)
+    return None if plan is None else bytes(plan)
 
 
 def _memory_note(features: Features, request: BuildRequest) -> list[str]:

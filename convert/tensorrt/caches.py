@@ -7,7 +7,7 @@ from typing import Any
 from convert.tensorrt.features import Features
 from edge.errors import ConfigError
 
-__all__ = ["keep_timings", "set_calibration", "use_timings", "write_atomically"]
+__all__ = ["set_calibration", "timings_of", "use_timings", "write_atomically"]
 
 _CALIBRATORS = {  # by the algorithm the cache's first line names, as in TRT-8502-EntropyCalibration2
     "EntropyCalibration2": "IInt8EntropyCalibrator2",
@@ -31,24 +31,19 @@ def use_timings(config: Any, logger: Any, path: Path) -> tuple[bool, list[str]]:
         taken = cache is not None and config.set_timing_cache(cache, False)
         complained = len(logger.errors) + len(logger.warnings) > heard
     if any("no-op" in str(warning.message) for warning in said):
-        return False, ["this TensorRT uses no timing cache: the file is left as it is"]
+        return False, [f"this TensorRT uses no timing cache: {path} is left as it is"] if stored else []
     if stored and (not taken or complained):
         config.set_timing_cache(config.create_timing_cache(b""), False)
         return True, [f"the timing cache {path} is damaged or of another GPU or TensorRT: ignored and written anew"]
     return True, []
 
 
-def keep_timings(config: Any, path: Path) -> None:
-    """Write the timing cache of a finished build, where there is one.
-
-    Raises: ConfigError when it cannot be written.
-    """
+def timings_of(config: Any) -> bytes:
+    """Return the timing cache of a finished build, serialized; empty where there is none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         cache = config.get_timing_cache()
-        data = bytes(cache.serialize()) if cache is not None else b""
-    if data:
-        write_atomically(path, data)
+        return bytes(cache.serialize()) if cache is not None else b""
 
 
 def set_calibration(trt: Any, features: Features, config: Any, path: Path) -> None:
@@ -103,5 +98,6 @@ def write_atomically(path: Path, data: bytes) -> None:
         partial.write_bytes(data)
         partial.replace(path)
     except OSError as exc:
-        partial.unlink(missing_ok=True)
         raise ConfigError(f"cannot write {path} ({exc.strerror})", "free space or choose another folder") from exc
+    finally:  # after Ctrl-C too
+        partial.unlink(missing_ok=True)

@@ -27,6 +27,8 @@ def find_tensorrt(root: Path = Path("/")) -> Any:
                 reasons.append(f"{names[-1]} needs {exc.name}")
             continue
         except (ImportError, OSError) as exc:  # the bindings are there, the libraries are not
+            if isinstance(exc.__cause__, KeyboardInterrupt):  # which pybind wraps
+                raise KeyboardInterrupt from exc
             reasons.append(f"{names[-1]}: {exc}")
             continue
         if hasattr(module, "Builder"):

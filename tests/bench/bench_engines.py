@@ -41,3 +41,12 @@ class LeakEngine(NullEngine):
             self.kept = []
         self.kept.append(np.ones(50_000, np.uint8))
         time.sleep(0.002)
+
+
+class SpinEngine(NullEngine):
+    """Keeps a core busy for 3 ms of its own CPU time."""
+
+    def run(self) -> None:
+        end = time.thread_time() + 0.003
+        while time.thread_time() < end:
+            pass

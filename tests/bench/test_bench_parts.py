@@ -6,17 +6,19 @@ import sys
 import threading
 import time
 from array import array
+from pathlib import Path
 
 import numpy as np
 import pytest
 from bench_engines import CLASSIFIER
 
+from edge.bench import startup
 from edge.bench.command import duration_s
 from edge.bench.photon import LedLight, match_flashes, measure_photon, open_light
 from edge.bench.startup import measure_startup, time_first_message
 from edge.bench.subscriber import Subscriber, ages_at_ticks_ms
 from edge.clock import monotonic_ns
-from edge.config import RunConfig
+from edge.config import EngineSection, RunConfig, Thresholds, read_config
 from edge.errors import ConfigError, DeviceError
 from edge.frame import Frame, FrameInfo
 from edge.model import open_model
@@ -61,9 +63,38 @@ def test_start_up_of_something_that_fails_says_what_it_said():
 
 def test_start_up_of_the_real_command(catalogue):
     catalogue("face")
-    found = measure_startup(["--model", "face", "--source", "synthetic://?size=64x48"], repeats=2)
+    found = measure_startup(RunConfig(model="face", source="synthetic://?size=64x48"), repeats=2)
     assert len(found.seconds) == 2
     assert 0.02 < found.median_s < 30
+
+
+def test_start_up_is_that_of_the_set_up_that_was_measured(tmp_path, monkeypatch):
+    """What --target, a file of --compare and other options change must reach the process that is timed."""
+    config = RunConfig(model='a "b"', source="synthetic://", labels="l.txt", publish=["tcp://127.0.0.1:0"])
+    config.engine = EngineSection(target="second", threads=3)
+    config.thresholds = Thresholds(score=0.25)
+    seen = []
+
+    def timed(command):
+        words = command[command.index("run") + 1 :]
+        seen.append((read_config(Path(words[0])), words[1:]))
+        return 0.5
+
+    monkeypatch.setattr(startup, "time_first_message", timed)
+    assert measure_startup(config, repeats=2).median_s == 0.5
+    assert seen == [(config, ["--publish", "stdout://", "--frames", "1"])] * 2
+
+
+def test_a_start_up_that_never_speaks_is_ended():
+    t_start = time.monotonic()
+    with pytest.raises(DeviceError, match="gave no message within 0.5 s"):
+        time_first_message([sys.executable, "-c", "import time; time.sleep(60)"], deadline_s=0.5)
+    assert time.monotonic() - t_start < 20
+
+
+def test_a_start_up_that_says_much_on_the_side_is_not_blocked():
+    script = "import sys; sys.stderr.write('x' * 1_000_000); print('{\"kind\": \"detections\"}')"
+    assert time_first_message([sys.executable, "-c", script], deadline_s=30) < 25
 
 
 def test_the_age_grows_between_messages():

@@ -2,7 +2,6 @@
 
 import json
 import re
-import threading
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edge.bench import results
+from edge.bench import results, session
 from edge.bench.fingerprint import fingerprint
 from edge.bench.measure import Block, Recording
 from edge.bench.report_html import page_of
@@ -191,15 +190,19 @@ def test_strict_refuses_a_busy_machine(engine_file, options, tmp_path, busy_loop
 
 
 @pytest.mark.parametrize("throttles", [True, False])
-def test_a_run_on_a_machine_that_throttles_is_marked(engine_file, options, tmp_path, throttles, capsys):
+def test_a_run_on_a_machine_that_throttles_is_marked(engine_file, options, tmp_path, throttles, capsys, monkeypatch):
     counter = tmp_path / "root/sys/devices/system/cpu/cpu0/thermal_throttle/package_throttle_count"
     counter.parent.mkdir(parents=True)
     counter.write_text("3\n")
-    words = ["--model", engine_file("sleep2"), "--frames", 100, "--repeats", 2, "--json", tmp_path / "r.json"]
-    timer = threading.Timer(0.2, lambda: counter.write_text("4\n" if throttles else "3\n"))
-    timer.start()
+    words = ["--model", engine_file("sleep2"), "--frames", 10, "--repeats", 2, "--json", tmp_path / "r.json"]
+    take_turns = session.measure_in_turns
+
+    def heated(*words: object) -> None:
+        take_turns(*words)
+        counter.write_text("4\n" if throttles else "3\n")
+
+    monkeypatch.setattr(session, "measure_in_turns", heated)
     code = execute(options(*words), tmp_path / "root")
-    timer.join()
     found = msgspec.json.decode((tmp_path / "r.json").read_bytes(), type=Report)
     assert code == 0
     assert found.valid is not throttles

@@ -12,7 +12,7 @@ import pytest
 from edge.bench import schedule, session
 from edge.bench.results import Report
 from edge.bench.session import configurations, execute
-from edge.errors import ConfigError, DeviceError, InterruptedWorkError, MissingBackendError
+from edge.errors import ConfigError, DeviceError, InterruptedWorkError, MissingBackendError, SourceTimeoutError
 
 HERE = Path(__file__).parent
 SCRIPT = """
@@ -124,6 +124,68 @@ def test_too_few_windows_claim_nothing(engine_file, options, monkeypatch, capsys
     assert "soak: 3 of 48 windows of 0.167 s; stages, step and capture to publish above are those of the last" in said
 
 
+def test_a_soak_whose_source_ends_keeps_what_it_has(engine_file, options, tmp_path, capsys):
+    source = "synthetic://?size=64x48&fps=0&frames=150"
+    words = ["--soak", "2s", "--model", engine_file("sleep2"), "--source", source, "--json", tmp_path / "r.json"]
+    with pytest.raises(DeviceError, match=r"the soak ended after \d+ of 48 windows: the source ended") as caught:
+        execute(options(*words))
+    assert caught.value.exit_code == 4
+    found = msgspec.json.decode((tmp_path / "r.json").read_bytes(), type=Report)
+    assert not found.valid
+    assert (found.findings[0].kind, found.findings[0].invalidates) == ("source", True)
+    assert 2 <= len(found.soak.t_s) < 48
+    assert 60 < found.setups[0].frames < 120
+    assert found.setups[0].step.count < found.setups[0].frames
+    assert "MARKED: the soak ended after" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("windows", [0, 2])
+def test_a_soak_whose_source_falls_silent_keeps_what_it_has(engine_file, options, monkeypatch, windows):
+    measured, done = schedule.measure_block, []
+
+    def silent(*words):
+        if len(done) == windows:
+            raise SourceTimeoutError("no frame for 31 s", "check the cable")
+        done.append(measured(*words))
+        return done[-1]
+
+    monkeypatch.setattr(schedule, "measure_block", silent)
+    expected = "the soak ended after 2 of 48 windows: no frame for 31 s" if windows else "^no frame for 31 s"
+    with pytest.raises(DeviceError, match=expected):
+        execute(options("--soak", "2s", "--model", engine_file("sleep2")))
+
+
+def test_a_subscriber_that_cannot_connect_is_told(engine_file, options, monkeypatch, capsys):
+    class Deaf(session.Subscriber):
+        """Connected to something else."""
+
+        def __init__(self, address: str) -> None:
+            super().__init__("tcp://127.0.0.1:9")
+
+    monkeypatch.setattr(session, "Subscriber", Deaf)
+    assert execute(options("--model", engine_file("sleep2"), "--frames", 5, "--repeats", 1)) == 0
+    assert "note: the subscriber could not connect to tcp://127.0.0.1:" in capsys.readouterr().out
+
+
+def test_the_start_up_of_two_set_ups_is_refused_before_the_run(options, tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "measure", None)
+    (tmp_path / "board.toml").write_text('[boards."*"]\nstartup_s_max = 3\n')
+    with pytest.raises(ConfigError, match="--compare times no start-up"):
+        execute(options("--compare", "face", "face-full", "--budget", tmp_path / "board.toml"))
+
+
+def test_what_a_comparison_would_ignore_is_refused(options, tmp_path):
+    files = [tmp_path / "a.toml", tmp_path / "b.toml"]
+    for file in files:
+        file.write_text('model = "face"\n')
+    with pytest.raises(ConfigError, match="--compare names the models, and --model x would be unused"):
+        configurations(options("--compare", "face", "face-full", "--model", "x"))
+    with pytest.raises(ConfigError, match="--compare names both configurations, and robot.toml would be unused"):
+        configurations(options("robot.toml", "--compare", *files))
+    named = configurations(options("--compare", *files, "--model", "x"))  # one model under two configurations
+    assert [config.model for _, config in named] == ["x", "x"]
+
+
 @pytest.mark.parametrize("option", ["--frames", "--seconds", "--repeats"])
 def test_a_soak_takes_no_other_length(options, option):
     with pytest.raises(ConfigError, match="--soak has windows of its own"):
@@ -159,6 +221,19 @@ def test_the_terminal_flashes_only_on_a_terminal():
     assert done.returncode == 2
     assert "standard output is no terminal" in done.stderr
     assert done.stdout == ""
+
+
+def test_a_light_is_left_as_it_was_when_the_pipeline_cannot_open(options, tmp_path, monkeypatch):
+    (tmp_path / "brightness").write_text("7")
+
+    def refused(_: object) -> None:
+        (tmp_path / "brightness").write_text("0")  # as a light that opening would leave dark
+        raise DeviceError("no camera", "look")
+
+    monkeypatch.setattr(session, "open_pipeline", refused)
+    with pytest.raises(DeviceError, match="no camera"):
+        execute(options("--model", "face", "--photon", tmp_path / "brightness"))
+    assert (tmp_path / "brightness").read_text() == "7"
 
 
 def test_a_light_that_is_not_seen_ends_the_run_before_it_is_measured(engine_file, options, tmp_path, monkeypatch):

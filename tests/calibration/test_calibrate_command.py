@@ -55,7 +55,9 @@ def test_run_writes_ranges_a_cache_and_a_table(bundle, folder_of, tmp_path, caps
 
 def test_another_observer_takes_what_was_kept(bundle, folder_of, tmp_path, monkeypatch, capsys):
     data, kept = folder_of([scene(i) for i in range(50)]), tmp_path / "kept.npz"
-    harrier("run", bundle, data, "--out", tmp_path / "a.json", "--histograms", kept, "--symmetric")
+    harrier(
+        "run", bundle, data, "--out", tmp_path / "a.json", "--histograms", kept, "--symmetric", "--observer", "min-max"
+    )
     monkeypatch.setattr("calibration.tflite_activations.TfliteActivations.run", None)
     monkeypatch.setattr("calibration.onnx_activations.OnnxActivations.run", None)  # would fail if it were called
     harrier("run", bundle, data, "--out", tmp_path / "b.json", "--histograms", kept, "--observer", "percentile:90")

@@ -9,7 +9,7 @@ import pytest
 
 from calibration import collect as collect_module
 from calibration import onnx_activations
-from calibration.collect import activations, collect
+from calibration.collect import collect, open_activations
 from calibration.collected import Histograms, ranges_from, read_histograms
 from calibration.preprocessed import tensors
 from calibration.ranges import Ranges
@@ -157,7 +157,7 @@ def test_tensors_that_are_nowhere_else_are_named(pair, small_onnx):
 
 def test_activations_of_a_quantized_file_are_near_the_float_ones(pair):
     values = inputs(1)[0].transpose(0, 2, 3, 1)
-    exact, near = (activations(pair / name, values) for name in ("pair.tflite", "int8.tflite"))
+    exact, near = (dict(open_activations(pair / name).run(values)) for name in ("pair.tflite", "int8.tflite"))
     output = list(exact)[-1]
     assert all(value.dtype == np.float32 for value in near.values())
     assert np.abs(list(near.values())[-1] - exact[output]).max() < 0.1 * exact[output].max()

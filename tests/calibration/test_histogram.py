@@ -28,6 +28,7 @@ def same(a: Histogram, b: Histogram) -> bool:
     return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in names)
 
 
+@settings(max_examples=50, deadline=None)
 @given(SAMPLES, st.randoms())
 def test_the_order_of_samples_does_not_matter(samples, random):
     shuffled = list(samples)
@@ -35,6 +36,7 @@ def test_the_order_of_samples_does_not_matter(samples, random):
     assert same(filled(samples), filled(shuffled))
 
 
+@settings(max_examples=50, deadline=None)
 @given(SAMPLES, SAMPLES)
 def test_two_histograms_add_up_to_that_of_all_samples(first, second):
     merged = filled(first)
@@ -45,6 +47,7 @@ def test_two_histograms_add_up_to_that_of_all_samples(first, second):
     assert same(merged, swapped)
 
 
+@settings(max_examples=50, deadline=None)
 @given(SAMPLES)
 def test_every_value_is_counted_in_its_bin(samples):
     histogram, values = filled(samples), np.concatenate(samples).astype(np.float64)
@@ -55,6 +58,7 @@ def test_every_value_is_counted_in_its_bin(samples):
     assert 0.0 in edges
 
 
+@settings(max_examples=50, deadline=None)
 @given(SAMPLES)
 def test_bins_are_as_fine_as_the_values_allow(samples):
     histogram, values = filled(samples), np.concatenate(samples)
@@ -63,7 +67,7 @@ def test_bins_are_as_fine_as_the_values_allow(samples):
         assert np.diff(histogram.edges())[0] <= 2.1 * span / (256 - 1)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(arrays(np.float32, (2, 3, 4, 5), elements=VALUES), st.sampled_from([1, 3]))
 def test_a_channel_is_the_histogram_of_its_own_values(sample, axis):
     channels = sample.shape[axis]

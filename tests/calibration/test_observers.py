@@ -35,12 +35,14 @@ def true_error(values: np.ndarray, chosen: tuple[float, float], bits: int = 8, s
     return float(((quantized(values, *chosen, bits, symmetric) - values) ** 2).mean())
 
 
+@settings(max_examples=60, deadline=None)
 @given(TENSORS)
 def test_min_max_is_numpys(values):
     low, high = range_of(histogram_of(values), "min-max")
     assert (low, high) == (min(values.min(), 0), max(values.max(), 0))
 
 
+@settings(max_examples=60, deadline=None)
 @given(TENSORS, st.sampled_from([90.0, 99.0, 99.9]))
 def test_percentiles_are_numpys_within_a_bin(values, percent):
     histogram = histogram_of(values)

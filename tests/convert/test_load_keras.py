@@ -90,6 +90,28 @@ def test_a_scaling_layer_says_that_pixels_enter_as_they_are(tmp_path):
     assert bare.manifest.input.scale == pytest.approx(1 / 127.5)  # the guess for Keras
 
 
+def test_constants_that_a_layer_captures_are_no_inputs(tmp_path):
+    image = keras.layers.Input((32, 32, 3))
+    x = keras.layers.Normalization(mean=[1.0, 2.0, 3.0], variance=[4.0, 5.0, 6.0])(image)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(x))
+    keras.Model(image, x).save(tmp_path / "net.keras")
+    model = load(str(tmp_path / "net.keras"), tmp_path / "out", BOTH)
+    assert model.manifest.input.scale == 1.0
+    for target in (FLOAT_ONNX, FLOAT_TFLITE):
+        assert max(float_error(model, target).values()) < 1e-4
+
+
+def test_a_fused_head_that_cannot_be_split_is_said(tmp_path):
+    image = keras.layers.Input((32, 32, 3))
+    grids = [keras.layers.Conv2D(8, stride, stride)(image) for stride in (8, 16, 32)]
+    rows = [keras.layers.Reshape((-1, 8))(grid) for grid in grids]
+    keras.Model(image, keras.layers.Concatenate(axis=1)(rows)).save(tmp_path / "net.keras")
+    said = {"decoder.family": "yolox"}
+    model = load(str(tmp_path / "net.keras"), tmp_path / "out", LoadOptions(said, want_onnx=False, want_tflite=True))
+    assert list(model.manifest.targets[FLOAT_TFLITE].outputs) == ["raw"]
+    assert any("stays in one piece" in note for note in model.notes)
+
+
 def test_a_gray_input_is_gray(tmp_path):
     network(28, 1).save(tmp_path / "gray.keras")
     model = load(str(tmp_path / "gray.keras"), tmp_path / "out", LoadOptions(want_onnx=False, want_tflite=True))

@@ -231,6 +231,15 @@ def test_a_padded_maximum_never_pads_with_a_huge_number(tmp_path, positive):
     assert "PADV2" not in made.ops
 
 
+def test_zeros_before_a_convolution_become_its_padding(tmp_path):
+    net = Net((1, 4, 6, 8))
+    y = net.add("Pad", f"x {net.ints(0, 0, 0, 0, 0, 0, 1, 1)}")
+    y = net.add("Conv", f"{y} {net.weights(4, 1, 3, 3)}", {"group": 4, "strides": [2, 2]})
+    y = net.add("Pad", f"{y} {net.ints(0, 1, 0, 0, 0, 0, 0, 0)}")  # channels: no convolution pads these
+    net.add("Conv", f"{y} {net.weights(2, 5, 1, 1)}", outputs="y")
+    assert net.check(tmp_path, ["y"]).ops == ["DEPTHWISE_CONV_2D", "PAD", "CONV_2D"]
+
+
 def test_hard_swish_and_gelu_are_found(tmp_path):
     net = Net((1, 4, 5, 5))
     gate = net.add("HardSigmoid", "x", {"alpha": 1 / 6, "beta": 0.5})
@@ -251,6 +260,19 @@ def test_shapes_computed_in_the_graph_are_folded(tmp_path):
     net.add("Reshape", f"{net.add('Relu', 'x')} {target}", outputs="y")
     made = net.check(tmp_path, ["y"])
     assert set(made.ops) <= {"RELU", "TRANSPOSE", "RESHAPE"}
+
+
+def test_a_shape_the_exporter_left_open_is_found_by_folding(tmp_path):
+    net = Net((1, 6, 4))
+    size = net.add("Mul", f"{net.constant(np.int64([1, 6, 2]))} {net.ints(1)}")
+    token = net.add("Expand", f"{net.weights(1, 6, 1)} {size}")
+    net.add("Concat", f"x {token}", {"axis": 2}, "joined")
+    net.add("Relu", "joined", outputs="y")
+    file = save(tmp_path / "net.onnx", net.nodes, net.inputs, ["y"], net.constants)
+    model = onnx.load(str(file))
+    model.graph.value_info.append(onnx.helper.make_tensor_value_info("joined", 1, ("unk_0", 6, "unk_1")))
+    onnx.save(model, str(file))
+    assert compare(file, tmp_path, random_feeds(net.inputs)).ops[-1] == "RELU"
 
 
 def test_tensors_keep_their_names_and_two_outputs_may_be_one_tensor(tmp_path):

@@ -210,6 +210,7 @@ CUTS = {
     "gather_row": one("Gather", {"axis": 1}, {"i": ints(1, 2, 3)}),
     "gather_reversed": one("Gather", {"axis": 1}, {"i": ints(2, 1, 0)}),
     "gather_mixed": one("Gather", {"axis": 1}, {"i": ints(0, 3, 1, 4, 2, 5)}),
+    "gather_table": one("Gather", {"axis": 1}, {"i": np.int64([[0, 1, 2], [3, 4, 5]])}),
     "gather_negative": one("Gather", {"axis": -1}, {"i": ints(-1)}),
 }
 

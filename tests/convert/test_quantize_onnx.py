@@ -8,13 +8,15 @@ import pytest
 
 onnx = pytest.importorskip("onnx", reason="Q/DQ models are made with onnx")
 
-from networks import SIZE, Builder, run  # noqa: E402
+from networks import SIZE, Builder  # noqa: E402
+from networks import run as run_many  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper, version_converter  # noqa: E402
 
 from calibration.ranges import Ranges  # noqa: E402
+from convert.layer_noise import layer_noise  # noqa: E402
 from convert.quantize_onnx import activation_names, layer_costs, layer_names, quantize_onnx  # noqa: E402
-from edge.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from edge.config import EngineSection  # noqa: E402
+from edge.engines.onnxruntime import OnnxRuntimeEngine  # noqa: E402
 from edge.errors import ConfigError, EngineError  # noqa: E402
 
 
@@ -31,7 +33,11 @@ def network() -> onnx.ModelProto:
     z = b.node("Flatten", [b.node("GlobalAveragePool", [z])])
     weights = b.noise.normal(0, 0.5, (4, 16)).astype(np.float32)
     scores = b.node("Gemm", [z, b.constant(weights), b.constant(np.zeros(4, np.float32))], transB=1)
-    return b.model([scores])
+    return onnx.shape_inference.infer_shapes(b.model([scores]))
+
+
+def run(model: onnx.ModelProto, image: np.ndarray) -> dict[str, np.ndarray]:
+    return dict(zip([output.name for output in model.graph.output], run_many(model, image), strict=True))
 
 
 def images(count: int = 6) -> list[np.ndarray]:
@@ -95,7 +101,9 @@ def test_scales_are_symmetric_and_shared_with_the_ranges(source, ranges, tmp_pat
         if node.op_type != "QuantizeLinear":
             continue
         name, scale, zero = node.input[0], constants[node.input[1]], constants[node.input[2]]
-        assert zero.dtype == np.int8 and not zero.any() and (scale > 0).all()
+        assert zero.dtype == np.int8
+        assert not zero.any()
+        assert (scale > 0).all()
         if name in ranges.tensors:
             assert scale == np.float32(max(map(abs, ranges.tensors[name])) / 127)
         else:
@@ -151,7 +159,8 @@ def test_a_tensor_that_is_always_zero_has_a_scale_all_the_same(source, ranges, t
     silent = Ranges(model_sha256="", observer="", images=1, tensors=dict.fromkeys(ranges.tensors, (0.0, 0.0)))
     quantize_onnx(source, tmp_path / "q.onnx", silent)
     scales = [values for name, values in constants_of(onnx.load(tmp_path / "q.onnx")).items() if name.endswith("scale")]
-    assert scales and all((scale > 0).all() for scale in scales)
+    assert scales
+    assert all((scale > 0).all() for scale in scales)
 
 
 def test_the_same_input_gives_the_same_file_and_the_source_stays(source, ranges, tmp_path):
@@ -191,13 +200,14 @@ def test_transposed_convolutions_and_matrix_products(tmp_path):
     weights = b.noise.normal(0, 0.4, (3, 6, 2, 2)).astype(np.float32)
     x = b.node("ConvTranspose", ["image", b.constant(weights)], kernel_shape=[2, 2], strides=[2, 2])
     x = b.node("MatMul", [x, b.constant(b.noise.normal(0, 0.2, (2 * SIZE, 5)).astype(np.float32))])
-    model = b.model([x])
-    onnx.save(model, tmp_path / "float.onnx")
-    quantize_onnx(tmp_path / "float.onnx", tmp_path / "q.onnx", ranges_of(model, activation_names(tmp_path / "float.onnx")))
+    model, source = onnx.shape_inference.infer_shapes(b.model([x])), tmp_path / "float.onnx"
+    onnx.save(model, source)
+    quantize_onnx(source, tmp_path / "q.onnx", ranges_of(model, activation_names(source)))
     wanted, got = run(model, images(1)[0])[x], run(onnx.load(tmp_path / "q.onnx"), images(1)[0])[x]
     assert 0 < ((got - wanted) ** 2).mean() < 1e-3 * (wanted**2).mean()
-    costs = layer_costs(tmp_path / "float.onnx")
-    assert list(costs.values()) == pytest.approx([3 * 6 * 4 / (3 * 6 * 4 + 6 * 4 * 2 * 5 * SIZE * SIZE * SIZE * 2 / (SIZE * SIZE * SIZE * 2) * 1) for _ in range(1)] + [0], abs=1)
+    convolved, multiplied = layer_costs(source).values()
+    # a pixel of the input feeds 6 * 4 products of each channel; a row of 2 * SIZE numbers 5 products each
+    assert convolved / multiplied == pytest.approx(3 * 6 * 4 * SIZE**2 / (6 * (2 * SIZE) ** 2 * 5))
 
 
 def parsed(path: Path) -> list[str]:
@@ -227,3 +237,22 @@ def test_tensorrt_takes_yolox(shared, tmp_path):
     assert parsed(tmp_path / "q.onnx") == []
     kinds = Counter(node.op_type for node in onnx.load(tmp_path / "q.onnx").graph.node)
     assert kinds["Conv"] == len(layer_names(tmp_path / "float.onnx")) == 113
+
+
+def test_the_noisiest_layer_comes_first(source, tmp_path):
+    """One channel is 300 times the others, a depthwise layer makes up for it and cannot tell the others any more."""
+    model = onnx.load(source)
+    stem, depthwise = (node for node in model.graph.node[:4] if node.op_type == "Conv")
+    for tensor in model.graph.initializer:
+        if tensor.name in (*stem.input[1:], depthwise.input[1]):
+            values = numpy_helper.to_array(tensor).copy()
+            values[0] *= 300 if tensor.name in stem.input else 1 / 300
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    onnx.save(model, source)
+    noise = layer_noise(source, ranges_of(model, activation_names(source)), images(), tmp_path)
+    assert sorted(noise) == sorted(layer_names(source))
+    assert list(noise.values()) == sorted(noise.values(), reverse=True)
+    worst, second = list(noise)[:2]
+    assert worst == depthwise.output[0]
+    assert noise[worst] > 10 * noise[second] > 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["float.onnx"], "nothing is left behind"

@@ -7,6 +7,12 @@ the published source of the bindings of 8.2; what a fake does with a call is wha
 import enum
 import json
 import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 import types
 from pathlib import Path
 
@@ -20,6 +26,7 @@ from convert.tensorrt.find import find_tensorrt
 from convert.tensorrt.machine import available_mib, gpu_capability, l4t_release
 from convert.tensorrt.messages import first_error, logger_of
 from convert.tensorrt.request import BuildOptions, BuildRequest
+from convert.tensorrt.watch import Watch, supervised
 from edge.errors import AcceleratorError, ConfigError, MissingBackendError, ModelError
 from edge.manifest import read_manifest
 from edge.progress import Progress
@@ -674,6 +681,43 @@ def test_without_tensorrt_the_cure_fits_the_machine(tmp_path, monkeypatch):
     monkeypatch.setattr("convert.tensorrt.find._CANDIDATES", (("broken_tensorrt",),))
     with pytest.raises(MissingBackendError, match=r"broken_tensorrt: libnvinfer\.so\.8"):
         find_tensorrt(tmp_path)
+    stopped = tmp_path / "stopped_tensorrt.py"
+    stopped.write_text("raise ImportError('initialization failed') from KeyboardInterrupt()")
+    monkeypatch.setattr("convert.tensorrt.find._CANDIDATES", (("stopped_tensorrt",),))
+    with pytest.raises(KeyboardInterrupt):
+        find_tensorrt(tmp_path)
+
+
+def test_a_second_ctrl_c_ends_the_process_at_once():
+    script = """
+import os, signal, threading, time
+from convert.tensorrt.watch import Watch, supervised
+from edge.progress import Progress
+press = lambda: os.kill(os.getpid(), signal.SIGINT)
+for after_s in (0.3, 0.8):
+    threading.Timer(after_s, press).start()
+supervised(lambda: time.sleep(60), Watch(can_stop=False), Progress("building"))
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert run.returncode == -signal.SIGINT
+    assert "cannot be stopped while it builds" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("can_stop", [True, False])
+def test_an_interrupted_build_is_over_when_ctrl_c_is_passed_on(can_stop):
+    watch, over = Watch(can_stop), []
+
+    def work():
+        watch.stopped.wait(10)
+        time.sleep(0.3)
+        over.append(True)
+
+    press = threading.Timer(0.25, os.kill, (os.getpid(), signal.SIGINT))  # while it waits, not while it shows
+    press.start()
+    with pytest.raises(KeyboardInterrupt):
+        supervised(work, watch, Progress("building"))
+    assert over
 
 
 def test_the_machine_is_read_from_its_own_files(tmp_path):

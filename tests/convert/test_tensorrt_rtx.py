@@ -24,6 +24,7 @@ from convert.tensorrt.features import feature_table, probe  # noqa: E402
 from convert.tensorrt.find import find_tensorrt  # noqa: E402
 from convert.tensorrt.layers import layer_table  # noqa: E402
 from convert.tensorrt.machine import gpu_capability  # noqa: E402
+from convert.tensorrt.messages import logger_of  # noqa: E402
 from convert.tensorrt.mixed import write_mixed  # noqa: E402
 from convert.tensorrt.request import BuildOptions, BuildRequest, BuildResult  # noqa: E402
 from edge.errors import AcceleratorError, ConfigError, EdgeError, ManifestError, ModelError  # noqa: E402
@@ -246,13 +247,22 @@ def test_a_full_or_forbidden_place_leaves_nothing(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["small.onnx"]
 
 
+def test_a_timing_cache_is_of_no_use_here_and_left_alone(tmp_path):
+    model, cache = one_op(tmp_path / "small.onnx", "Relu"), tmp_path / "timings"
+    assert build(only(tmp_path, model, timing_cache=cache)).notes == ()
+    assert not cache.exists()
+    cache.write_bytes(b"of another TensorRT")
+    assert "uses no timing cache" in build(only(tmp_path, model, timing_cache=cache)).notes[0]
+    assert cache.read_bytes() == b"of another TensorRT"
+
+
 class Interrupting(Progress):
-    """Presses Ctrl-C the first time it is asked to show anything."""
+    """Presses Ctrl-C once, when the builder is in one of its phases."""
 
     pressed = False
 
     def update(self, done, detail="", total=None):
-        if not self.pressed:
+        if detail and not self.pressed:
             self.pressed = True
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -264,6 +274,7 @@ def test_ctrl_c_cancels_the_build_and_leaves_no_file(sources, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         build(only(tmp_path, sources["int8"], "int8", compute_capabilities=("8.6",)), progress)
     assert progress.pressed
+    assert any("BuildCanceled" in line for line in logger_of(trt).errors)  # it was waited for
     assert not list(tmp_path.iterdir())
     result = build(
         only(tmp_path, sources["fp32"], compute_capabilities=("8.6",)), trt=trt

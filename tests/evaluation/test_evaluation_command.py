@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.errors import ConfigError, DeviceError, EdgeError, MissingBackendError
+from edge.errors import ConfigError, EdgeError, InterruptedWorkError, MissingBackendError
 from edge.evaluation import command, evaluate
 from edge.evaluation.gates import AccuracyError
 
@@ -137,9 +137,9 @@ def test_ctrl_c_is_no_kept_gate(shared, small, tmp_path, monkeypatch):
 
     monkeypatch.setattr(evaluate, "run_dataset", stopped)
     words = (shared / "models/FastestDet.onnx", small / "yolo", "--min-map", 0.9)
-    with pytest.raises(DeviceError, match="the evaluation was stopped.*: with --resume FOLDER"):
+    with pytest.raises(InterruptedWorkError, match="the evaluation was stopped.*: with --resume FOLDER"):
         run_eval(*words)
-    with pytest.raises(DeviceError, match="the evaluation was stopped.*: the same command goes on"):
+    with pytest.raises(InterruptedWorkError, match="the evaluation was stopped.*: the same command goes on"):
         run_eval(*words, "--resume", tmp_path)
 
 
@@ -182,7 +182,7 @@ def test_gates_and_mistakes(shared, small, tmp_path):
     (tmp_path / "person/face.jpg").symlink_to(shared / "data/images/face.jpg")
     with pytest.raises(ConfigError, match="gives detections"):
         run_eval(model, tmp_path, "--labels", small / "labels.txt")
-    with pytest.raises(ConfigError, match="no picture"):
+    with pytest.raises(ConfigError, match="20 of 20 pictures are missing"):
         run_eval(model, small / "coco.json", "--images", tmp_path)
 
 

@@ -154,6 +154,12 @@ def test_a_table_names_its_wrong_line(tmp_path):
     assert [(s.name, int(s.category[0])) for s in dataset.samples] == [("a.jpg", 1), ("b, c.jpg", 0)]
 
 
+@pytest.mark.parametrize("label", ["\u00b2", "\u2460", "x"])
+def test_a_label_that_only_looks_like_a_number_is_a_name(tmp_path, label):
+    (tmp_path / "set.csv").write_text(f"a.jpg,{label}\nb.jpg,10\nc.jpg,9\n", encoding="utf-8")
+    assert read_dataset(tmp_path / "set.csv").categories == [label, "9", "10"]
+
+
 def test_categories_find_their_class(folder):
     dataset = read_dataset(folder / "instances.json")
     assert classes_of_categories(dataset, ["Dog", "Old_Bird", "cat", "fish"], 4) == [2, 0, 1]

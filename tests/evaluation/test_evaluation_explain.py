@@ -10,10 +10,12 @@ import pytest
 from onnx import numpy_helper
 
 from edge.config import EngineSection
-from edge.errors import ConfigError
+from edge.errors import ConfigError, InterruptedWorkError
 from edge.evaluation import command
+from edge.evaluation import explain as explain_module
 from edge.evaluation.bridge import Bridge, move
-from edge.evaluation.explain import sqnr_db
+from edge.evaluation.dataset_reader import read_dataset
+from edge.evaluation.explain import _CHAIN, _shares, sqnr_db
 from edge.model import open_model
 from edge.tensor import Quantization, TensorSpec
 
@@ -138,6 +140,67 @@ def test_the_bridge_changes_nothing_where_both_sides_are_one_model(shared):
     model.engine.run()
     assert np.array_equal(bridge.outputs[0], model.engine.outputs[0])
     model.close()
+
+
+def test_a_share_is_the_mean_of_both_orders():
+    """Forward the stages cost 0.1, 0, 0.3 and 0.2; backward 0.05, 0.1, 0.05 and 0.4."""
+    agreements = dict(zip(_CHAIN, (1.0, 0.9, 0.9, 0.6, 0.4, 0.45, 0.55, 0.6), strict=True))
+    assert agreements["AAAB"] == 0.6
+    assert _shares(list(agreements.values())) == pytest.approx([0.075, 0.05, 0.175, 0.3])
+
+
+def explained(monkeypatch, words: list) -> tuple:
+    """What `explain` is asked to compute by a command line."""
+    asked = []
+
+    def stopped(*arguments: object) -> None:
+        asked.extend(arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(explain_module, "explain", stopped)
+    parser = argparse.ArgumentParser()
+    command.add_explain_arguments(parser)
+    with pytest.raises(InterruptedWorkError, match="explain was stopped, nothing was written") as caught:
+        command.execute_explain(parser.parse_args([str(word) for word in words]))
+    assert caught.value.exit_code == 130
+    return asked[0], asked[1], asked[2]
+
+
+def report_file(shared, folder, pictures, **options):
+    """A report of a comparison on coco-val80, as eval writes it."""
+    model = str(shared / "models/yolox_nano.onnx")
+    kept = {"model": model, "compare": model, "labels": None, "iou": 0.5, "max_detections": None, "limit": None}
+    side = {"target": "onnx", "reference": model}
+    data = {"path": str(shared / "data/coco-val80/instances.json")}
+    report = {"models": [side, {**side, "reference": "other"}], "data": data}
+    report["comparison"] = {"pictures": [{"picture": name} for name in pictures]}
+    report["options"] = {**kept, "images": None, **options}
+    (folder / "diff.json").write_text(json.dumps(report))
+    return folder / "diff.json"
+
+
+def test_a_comparison_on_other_pictures_is_not_explained_on_these(shared, tmp_path, monkeypatch):
+    monkeypatch.setattr(explain_module, "explain", None)  # calling it would fail
+    parser = argparse.ArgumentParser()
+    command.add_explain_arguments(parser)
+    path = report_file(shared, tmp_path, ["nowhere.jpg", "gone.jpg"])
+    with pytest.raises(ConfigError, match=r"has none of the 2 pictures of the comparison, such as nowhere.jpg"):
+        command.execute_explain(parser.parse_args([str(path)]))
+
+
+def test_what_the_comparison_was_asked_for_is_asked_for_again(shared, tmp_path, monkeypatch):
+    monkeypatch.setattr("edge.evaluation.runner.locate", lambda reference: tmp_path / "model.onnx")
+    samples = read_dataset(shared / "data/coco-val80/instances.json").samples
+    names = [samples[i].name for i in (4, 30, 2)]
+    dataset, first, second = explained(monkeypatch, [report_file(shared, tmp_path, names, max_detections=7, limit=20)])
+    assert [sample.name for sample in dataset.samples] == [names[0], names[2]]  # the other is behind the limit
+    assert (first.thresholds.max_detections, second.thresholds.max_detections, first.thresholds.iou) == (7, 7, 0.5)
+    words = [report_file(shared, tmp_path, names, max_detections=7, limit=20), "--max-detections", 9, "--limit", 40]
+    dataset, first, _ = explained(monkeypatch, words)
+    assert [sample.name for sample in dataset.samples] == names
+    assert first.thresholds.max_detections == 9
+    _, first, _ = explained(monkeypatch, [report_file(shared, tmp_path, names)])
+    assert first.thresholds.max_detections == 100
 
 
 def test_values_move_between_layouts_and_dtypes():

@@ -1,10 +1,14 @@
 """Confusion, curves, intervals and comparisons on cases small enough to check by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from edge.evaluation.bootstrap import interval_of, resample, warnings_of, wilson_interval
-from edge.evaluation.compare import agreement, compare_detectors, picture_quality
+from edge.evaluation.classification_metrics import score_classifier
+from edge.evaluation.compare import agreement, compare_classifiers, compare_detectors, picture_quality
+from edge.evaluation.datasets import Dataset, Sample
 from edge.evaluation.detection_metrics import confusion_matrix, pr_curve, predictions, score_detector
 from edge.evaluation.matching import Predicted, Truth, average_precision, match
 from edge.evaluation.store import Seen
@@ -113,6 +117,96 @@ def test_a_long_resampling_shows_how_far_it_is(monkeypatch, capsys, caplog):
     assert "resampling" in capsys.readouterr().err
 
 
+def test_the_interval_covers_the_truth_with_many_classes_too():
+    """20 classes on 80 pictures: mAP reads high there, and an interval that is not moved by as much misses."""
+    rng = np.random.default_rng(20)
+    true = float(np.nanmean(average_precision(match(*world(rng, 3000, 20), 20))))
+    inside = 0
+    for seed in range(24):
+        matches = match(*world(rng, 80, 20), 20)
+
+        def figure(weights: np.ndarray, matches=matches) -> np.ndarray:
+            return np.array([np.nanmean(average_precision(matches, weights))])
+
+        value = float(figure(np.ones(80, np.int64))[0])
+        interval = interval_of(value, resample(figure, 80, matches.hit.size, 100, seed)[:, 0])
+        assert interval.width < 0.2
+        inside += interval.low <= true <= interval.high
+    assert inside >= 20, f"the 95 % interval held the truth in {inside} of 24 sets"
+
+
+def classifier_hits(both: int, only_a: int, only_b: int, none: int) -> tuple[np.ndarray, np.ndarray]:
+    a = np.repeat([True, True, False, False], (both, only_a, only_b, none))
+    b = np.repeat([True, False, True, False], (both, only_a, only_b, none))
+    return np.stack([a, a], axis=1), np.stack([b, b], axis=1)
+
+
+def classifier_drop(both: int, only_a: int, only_b: int, none: int) -> tuple[float, float, float, str]:
+    n = both + only_a + only_b + none
+    hits = classifier_hits(both, only_a, only_b, none)
+    found = compare_classifiers([str(i) for i in range(n)], hits, ([0] * n, [0] * n))
+    return found["drop"]["value"], found["drop"]["low"], found["drop"]["high"], found["verdict"]
+
+
+@pytest.mark.parametrize(
+    "counts", [(1, 0, 0, 0), (0, 1, 0, 0), (0, 2, 0, 0), (1, 2, 0, 0), (15, 5, 0, 0), (20, 0, 0, 0)]
+)
+def test_few_pictures_or_few_that_differ_give_no_verdict(counts):
+    value, low, high, verdict = classifier_drop(*counts)
+    assert verdict == f"too few pictures to tell: A and B differ on {counts[1]} of {sum(counts)}"
+    assert -1 <= low <= value <= high <= 1
+    assert high - low > 0.1  # 20 equal pictures are no proof that the next are
+
+
+def test_a_drop_of_top1_is_told_where_enough_pictures_differ():
+    assert classifier_drop(80, 12, 0, 8)[3].startswith("B is worse: it loses 0.05")
+    assert classifier_drop(80, 0, 12, 8)[3].startswith("B is better: it gains 0.05")
+    assert classifier_drop(80, 6, 6, 8)[3].startswith("no difference can be told")
+
+
+def test_the_interval_of_a_paired_drop_by_hand():
+    """48 of 50 is 0.96 in 0.8654 to 0.9890, 38 is 0.76 in 0.6259 to 0.8570, phi is -24 / sqrt(48 * 2 * 38 * 12)."""
+    value, low, high, _ = classifier_drop(36, 12, 2, 0)
+    assert (value, low, high) == pytest.approx((0.2, 0.0569, 0.3404), abs=2e-4)
+    value, low, high, _ = classifier_drop(36, 2, 12, 0)
+    assert (value, low, high) == pytest.approx((-0.2, -0.3404, -0.0569), abs=2e-4)
+
+
+def test_the_interval_of_a_paired_drop_covers_the_truth():
+    rng = np.random.default_rng(0)
+    shares = np.array([0.7, 0.12, 0.04, 0.14])
+    hits = [
+        low <= 0.08 <= high for _, low, high, _ in (classifier_drop(*rng.multinomial(60, shares)) for _ in range(300))
+    ]
+    assert 0.91 <= np.mean(hits) <= 0.99
+
+
+@pytest.mark.parametrize("pictures", [1, 2, 3])
+def test_a_detector_on_hardly_any_pictures_has_no_verdict(pictures):
+    truths, a = world(np.random.default_rng(1), pictures, 2)
+    b = [found() for _ in a]
+    matches = match(truths, a, 2), match(truths, b, 2)
+    drop = compare_detectors([str(i) for i in range(pictures)], truths, matches, (a, b), (0.25, 0.25), 100)
+    assert drop["verdict"].startswith("too few pictures to tell")
+    assert -1 <= drop["drop"]["low"] < drop["drop"]["value"] <= drop["drop"]["high"] <= 1
+    figures = score_detector(truths, a, ["one", "two"], 0.25, 10).figures
+    assert (figures["map"]["low"], figures["map"]["high"], figures["map"]["resamples"]) == (0.0, 1.0, 0)
+
+
+def test_a_classifiers_recall_and_precision_by_hand():
+    truth_and_found = [(0, 5), (0, 5), (0, 5), (0, 7), (1, 7), (1, 5), (1, 9), (1, 9), (2, 2)]
+    samples = [Sample(str(i), Path(str(i)), category=np.array([t])) for i, (t, _) in enumerate(truth_and_found)]
+    seen = [Seen((1, 1), np.zeros((0, 4)), np.array([f, 5]), np.array([0.6, 0.4])) for _, f in truth_and_found]
+    dataset = Dataset("classification", "CSV", Path("x"), ["a", "b", "c"], samples)
+    found_figures = score_classifier(dataset, seen, [5, 7, 2], ["a", "b", "c"])
+    rows = found_figures["classes"]
+    assert [row["recall"]["value"] for row in rows] == [0.75, 0.25, 1.0]
+    assert [row["precision"] for row in rows] == [0.75, 0.5, 1.0]
+    assert rows[0]["recall"]["low"] == pytest.approx(wilson_interval(3, 4).low)
+    assert found_figures["top1"]["value"] == pytest.approx(5 / 9)
+    assert found_figures["top5"]["value"] == pytest.approx(6 / 9)
+
+
 def test_the_interval_of_a_mean_is_the_textbook_one():
     values = np.random.default_rng(0).normal(0, 1, 400)
     drawn = resample(lambda w: np.array([w @ values / w.sum()]), 400, 400, 1000)[:, 0]
@@ -145,5 +239,9 @@ def test_a_paired_drop_is_told_where_single_intervals_overlap():
     differences = [abs(row["difference"]) for row in result["pictures"]]
     assert differences == sorted(differences, reverse=True)
     same = compare_detectors(names, truths, (matches[0], matches[0]), (a, a), (0.25, 0.25), 100)
-    assert same["verdict"].startswith("no difference")
+    assert same["verdict"] == "too few pictures to tell: A and B differ on 0 of 120"
+    assert -0.05 < same["drop"]["low"] < 0 < same["drop"]["high"] < 0.05  # and not +-0
     assert same["agreement"] == 1
+    few = [*b[:20], *a[20:]]
+    some = compare_detectors(names, truths, (matches[0], match(truths, few, 2)), (a, few), (0.25, 0.25), 200)
+    assert "too few" not in some["verdict"]

@@ -1,0 +1,313 @@
+"""What is counted, summed and judged, on recordings of which every number is known."""
+
+import argparse
+from itertools import count
+from types import SimpleNamespace
+
+import msgspec
+import numpy as np
+import pytest
+from bench_engines import CLASSIFIER
+from made_up import S, block_of, measured_of, recording_of, sampler_of
+
+from edge.bench import intervals, schedule
+from edge.bench.budgets import Limits, check_budget
+from edge.bench.measure import Recording, measure_block, warm_up
+from edge.bench.report_html import page_of
+from edge.bench.report_text import SOAK_NOTE, text_of
+from edge.bench.results import Report
+from edge.bench.schedule import measure_in_turns
+from edge.bench.session import execute, report_of
+from edge.bench.soak import SoakLog
+from edge.bench.summaries import comparison_of, distribution_of, power_of, resources_of, setup_of
+from edge.config import RunConfig
+from edge.errors import SourceTimeoutError
+from edge.model import open_model
+from edge.pipeline import Pipeline
+from edge.sources.state import SourceEvent, SourceStats
+from edge.testing import MemoryPublisher, MemorySource
+
+
+def reported(measured) -> Report:
+    arguments = argparse.Namespace(startup=False)
+    return report_of(arguments, [("run", RunConfig(model="m", source="s"))] * 2, {}, measured, None)
+
+
+def judged(report: Report, **limits: float) -> dict[str, tuple[float | None, bool]]:
+    lines = check_budget(report, msgspec.convert(limits, Limits))
+    return {line.limit_name: (line.measured, line.kept) for line in lines}
+
+
+def test_set_ups_take_turns_in_changing_order(monkeypatch):
+    order = []
+
+    def measured(pipeline, frames, seconds):
+        order.append(pipeline)
+        return block_of(len(order), 1.0, 10)
+
+    monkeypatch.setattr(schedule, "measure_block", measured)
+    recordings = [Recording("A", "A"), Recording("B", "B")]
+    measure_in_turns(recordings, 4, 10, None)
+    assert "".join(order) == "ABBAABBA"
+    starts = sorted((b.t_start_ns // S, r.name) for r in recordings for b in r.blocks)
+    assert "".join(name for _, name in starts) == "ABBAABBA"
+
+
+class CountingSource(MemorySource):
+    """Its counters grow by known steps with every frame, and every frame has something to say."""
+
+    @property
+    def stats(self) -> SourceStats:
+        return SourceStats(4 * self._seq, self._seq, 3 * self._seq, 2 * self._seq, 5 * self._seq, 0)
+
+    def poll_events(self) -> list[SourceEvent]:
+        return [SourceEvent("stalled", f"frame {self._seq}", self._seq * S)]
+
+
+class ForgetfulPublisher(MemoryPublisher):
+    """Loses seven messages with each that it sends."""
+
+    def send(self, payload: bytes, keep: bool = False) -> None:
+        super().send(payload, keep)
+        self.dropped += 7
+
+
+@pytest.fixture
+def pipeline_of(tmp_path):
+    """Make a pipeline of a source, with a publisher that loses messages."""
+    (tmp_path / "m.null").write_text(CLASSIFIER)
+    config = RunConfig(frame_timeout_s=0.01)
+    model = open_model(str(tmp_path / "m.null"), config.engine)
+    yield lambda source: Pipeline(source, model, [ForgetfulPublisher()], config)
+    model.close()
+
+
+def test_every_drop_is_counted_in_its_column_and_outside_the_blocks_none(pipeline_of, monkeypatch):
+    pipeline = pipeline_of(CountingSource([np.zeros((48, 64, 3), np.uint8)]))
+    monkeypatch.setattr(pipeline, "relay_events", lambda: None)  # which would publish them
+    recording = Recording("run", pipeline)
+    for _ in range(2):
+        recording.add(measure_block(pipeline, 10, None))
+    drops = setup_of(recording, None).drops
+    assert (drops.captured, drops.replaced_by_newer, drops.corrupt, drops.reconnects) == (80, 60, 40, 100)
+    assert drops.publisher == 2 * 10 * 7
+    assert drops.read_timeouts == 0
+    assert [event.partition(": ")[2] for event in drops.events] == ["stalled frame 12", "stalled frame 24"]
+
+
+class SilentSource(MemorySource):
+    """Calls itself stalled and never gives a frame."""
+
+    state = "stalled"
+
+    def __init__(self) -> None:
+        super().__init__([np.zeros((48, 64, 3), np.uint8)])
+        self.state = "stalled"
+
+    def read(self, timeout_s: float):
+        raise SourceTimeoutError("no frame", "wait")
+
+
+def test_a_source_that_stays_silent_does_not_hang_the_warm_up(pipeline_of):
+    with pytest.raises(SourceTimeoutError):
+        warm_up(pipeline_of(SilentSource()), 2)
+
+
+def soak_report(blocks, **more) -> Report:
+    log = SoakLog(10.0)
+    for block in blocks:
+        log.add(block)
+    recording = recording_of("run", blocks, keep_earlier=False)
+    sampler = sampler_of([(t, 3.0) for t in range(41)])
+    return reported(measured_of([recording], sampler, log))
+
+
+def test_a_soak_sums_up_all_windows_and_not_the_last():
+    blocks = [
+        block_of(0, 10, 100, captured=150, replaced=50, corrupt=1, timeouts=2, events=[(1 * S, "lost")]),
+        block_of(10, 10, 200, captured=210, replaced=10, reconnects=1, publisher_dropped=9, events=[(12 * S, "back")]),
+        block_of(20, 10, 300, captured=300),
+    ]
+    found = soak_report(blocks)
+    setup = found.setups[0]
+    assert (setup.frames, setup.elapsed_s, setup.throughput_fps.value) == (600, 30.0, 20.0)
+    assert setup.throughput_fps.low is None  # bounds from the last window would be those of that window
+    assert setup.step.count == 300
+    drops = setup.drops
+    assert (drops.captured, drops.replaced_by_newer, drops.corrupt) == (660, 60, 1)
+    assert (drops.read_timeouts, drops.reconnects, drops.publisher) == (2, 1, 9)
+    assert drops.events == ["1.0 s: lost", "12.0 s: back"]
+    assert setup.power.energy_mj_per_frame == pytest.approx(1e3 * 3.0 * 30 / 600)
+    assert f"; {SOAK_NOTE}" in text_of(found)
+    assert f"{SOAK_NOTE.capitalize()}." in page_of(found)
+
+
+def test_the_stages_of_all_windows_are_set_against_the_wall_clock():
+    blocks = [block_of(10 * i, 10, 100) for i in range(3)]
+    blocks[0].stages_ns //= 2
+    setup = soak_report(blocks).setups[0]
+    assert setup.stages_over_wall == pytest.approx(5 / 6, abs=1e-4)
+    assert not setup.stages_add_up
+
+
+def test_the_worst_window_of_a_soak_decides_on_a_budget():
+    blocks = [block_of(0, 10, 100, 50.0, captured=200, replaced=100), block_of(10, 10, 500, 5.0, captured=500)]
+    lines = judged(
+        soak_report([*blocks, block_of(20, 10, 400, 6.0, captured=400)]),
+        capture_to_publish_p50_ms=20,
+        capture_to_publish_p99_ms=60,
+        capture_to_publish_max_ms=20,
+        throughput_fps_min=20,
+        dropped_percent_max=5,
+        step_p50_ms=1000,
+        infer_p99_ms=1000,
+        power_w_max=4,
+    )
+    assert lines == {
+        "capture_to_publish_p50_ms": (50.0, False),
+        "capture_to_publish_p99_ms": (50.0, True),
+        "capture_to_publish_max_ms": (50.0, False),
+        "throughput_fps_min": (10.0, False),
+        "dropped_percent_max": (pytest.approx(100 * 100 / 1100), False),
+        "step_p50_ms": (None, False),
+        "infer_p99_ms": (None, False),
+        "power_w_max": (3.0, True),
+    }
+
+
+def test_a_frame_costs_no_pause():
+    """2 W throughout; 10 s of blocks in 20 s: 50 frames of 0.2 s cost 0.4 J each, not 0.8."""
+    recording = recording_of("run", [block_of(0, 5, 25), block_of(15, 5, 25)])
+    found = power_of(sampler_of([(t, 2.0) for t in range(21)]), recording, alone=True)
+    assert (found.sensor, found.scope, found.mean_w) == ("meter", "whole board", 2.0)
+    assert found.energy_mj_per_frame == pytest.approx(400.0)
+    assert power_of(sampler_of([(t, None) for t in range(21)]), recording, alone=True) is None
+
+
+def interleaved(pairs: int = 6) -> tuple:
+    """A at 2 W and 10 steps/s, B at 6 W and 20 steps/s, in blocks of 4 s with 1 s between them."""
+    starts = [5.0 * i for i in range(2 * pairs)]
+    order = ["AB"[(i + i // 2) % 2] for i in range(2 * pairs)]
+    watts = {"A": 2.0, "B": 6.0}
+    rows = [
+        (s + k, watts[n] if 0 < k < 4 or k in (0, 4) else 50.0)
+        for s, n in zip(starts, order, strict=True)
+        for k in range(5)
+    ]
+    sides = [
+        recording_of(
+            n, [block_of(s, 4.0, 40 if n == "A" else 80) for s, m in zip(starts, order, strict=True) if m == n]
+        )
+        for n in "AB"
+    ]
+    return sides[0], sides[1], sampler_of(rows)
+
+
+def test_the_power_of_two_set_ups_is_told_apart_and_the_worse_counts():
+    a, b, sampler = interleaved()
+    report = reported(measured_of([a, b], sampler))
+    assert [setup.power.mean_w for setup in report.setups] == [2.0, 6.0]
+    assert [setup.power.energy_mj_per_frame for setup in report.setups] == [200.0, 300.0]
+    ratio = report.comparison.ratios["energy_per_frame"]
+    assert (ratio.low, ratio.value, ratio.high) == (1.5, 1.5, 1.5)
+    assert "A is better" in report.comparison.verdicts["energy_per_frame"]
+    lines = judged(report, power_w_max=5, energy_mj_per_frame_max=250, throughput_fps_min=15, cpu_cores_max=8)
+    assert lines == {
+        "power_w_max": (6.0, False),
+        "energy_mj_per_frame_max": (300.0, False),
+        "throughput_fps_min": (10.0, False),
+        "cpu_cores_max": (None, False),  # one process worked for both
+    }
+    said = text_of(report)
+    assert "power        A: 2.00 W, 200.00 mJ per frame" in said
+    assert "power        B: 6.00 W, 300.00 mJ per frame" in said
+    assert "6.00 W, 300.00 mJ per frame" in page_of(report)
+
+
+def test_blocks_too_short_for_the_meter_have_no_power_of_their_own():
+    a, b, sampler = interleaved()
+    sampler.samples = sampler.samples[::5]
+    report = reported(measured_of([a, b], sampler))
+    assert [setup.power for setup in report.setups] == [None, None]
+    assert "energy_per_frame" not in report.comparison.ratios
+    assert judged(report, power_w_max=500) == {"power_w_max": (None, False)}
+
+
+def test_the_tail_is_compared_too():
+    a, b, sampler = interleaved()
+    for block in b.blocks:
+        block.wall_ns[-8:] *= 10
+    ratios = comparison_of(sampler, a, b).ratios
+    assert ratios["step_p50"].value == pytest.approx(0.5)
+    assert ratios["step_p99"].value == pytest.approx(5.0)
+
+
+def test_memory_that_grows_has_a_slope():
+    rows = [(t, None) for t in range(0, 130, 1)]
+    found = resources_of(sampler_of(rows, [50 + t / 60 for t, _ in rows]), cpu_s=65.0, elapsed_s=130.0)
+    assert found.rss_slope_mb_per_hour.value == pytest.approx(60.0, rel=0.01)
+    assert found.rss_slope_mb_per_hour.low > 50
+    assert (found.cpu_cores, found.rss_peak_mb, found.rss_mb) == (0.5, 52.15, 52.15)
+    assert resources_of(sampler_of(rows[:50]), 1.0, 50.0).rss_slope_mb_per_hour is None
+
+
+def test_a_busy_engine_is_seen_in_the_cores(engine_file, options, tmp_path):
+    for kind in ("spin", "sleep2"):
+        words = ["--model", engine_file(kind), "--seconds", 0.5, "--repeats", 1, "--warm-up", 2]
+        execute(options(*words, "--json", tmp_path / f"{kind}.json"))
+    spin, sleep = (
+        msgspec.json.decode((tmp_path / f"{kind}.json").read_bytes(), type=Report).resources.cpu_cores
+        for kind in ("spin", "sleep2")
+    )
+    assert spin > 0.3
+    assert spin > 1.5 * sleep
+
+
+def test_the_power_of_a_board_stands_in_the_file(engine_file, options, tmp_path):
+    chip = tmp_path / "root/sys/class/hwmon/hwmon0"
+    chip.mkdir(parents=True)
+    for name, text in {"name": "ina3221", "in1_label": "VDD_IN", "in1_input": "5000", "curr1_input": "1500"}.items():
+        (chip / name).write_text(text + "\n")
+    words = ["--model", engine_file("sleep2"), "--seconds", 0.4, "--repeats", 1, "--json", tmp_path / "r.json"]
+    assert execute(options(*words), tmp_path / "root") == 0
+    setup = msgspec.json.decode((tmp_path / "r.json").read_bytes(), type=Report).setups[0]
+    assert (setup.power.sensor, setup.power.mean_w) == ("INA3221 VDD_IN", 7.5)
+    assert setup.power.energy_mj_per_frame == pytest.approx(7500 * setup.elapsed_s / setup.frames, rel=0.01)
+
+
+def test_percentiles_take_all_values_and_not_the_last(monkeypatch):
+    monkeypatch.setattr(intervals, "_MAX_RESAMPLED", 1000)
+    values = np.concatenate([np.full(4000, 10.0), np.full(3000, 1.0)]) + np.random.default_rng(0).random(7000)
+    found = distribution_of(values)
+    assert found.p50.value == pytest.approx(float(np.percentile(values, 50)), abs=1e-4)
+    assert found.p50.value > 10
+    assert found.p50.low <= found.p50.value <= found.p50.high
+    assert found.p90.low <= found.p90.value <= found.p90.high
+    assert found.count == 7000
+    assert len(intervals.evenly(values)) == 1000
+    assert 550 <= np.sum(intervals.evenly(values) > 5) <= 600  # from start to end
+
+
+def test_the_throughput_of_a_long_run_has_bounds_around_it(monkeypatch):
+    monkeypatch.setattr(intervals, "_MAX_RESAMPLED", 1000)
+    quick, slow = block_of(0, 30, 3000), block_of(30, 30, 300)
+    fps = setup_of(recording_of("run", [quick, slow]), None).throughput_fps
+    assert fps.value == 55.0
+    assert fps.low <= 55.0 <= fps.high
+
+
+def test_the_age_of_a_whole_soak_is_seen():
+    stamps = [n for t in range(30) for n in (t * S, t * S + S // 2)]
+    blocks = [block_of(10 * i, 10, 10) for i in range(3)]
+    recording = recording_of("run", blocks, keep_earlier=False)
+    ages = setup_of(recording, stamps).age_of_information
+    assert ages.count > 5 * 1000
+    assert ages.p50.value == pytest.approx(1000, abs=40)
+
+
+def test_turns_are_counted_once(monkeypatch):
+    blocks = count(1)
+    monkeypatch.setattr(schedule, "measure_block", lambda *_: block_of(next(blocks), 1.0, 10))
+    recording = Recording("A", SimpleNamespace())
+    measure_in_turns([recording], 3, 10, None)
+    assert (recording.totals.steps, recording.totals.elapsed_s, recording.whole) == (30, 3.0, True)
