@@ -1,16 +1,32 @@
-"""The ONNX files: float16 and the one Q/DQ file that every TensorRT reads."""
+"""The ONNX files: float16, and the explicit Q/DQ file that every TensorRT reads."""
+
+from pathlib import Path
 
 import msgspec
 
+from calibration.collect import collect
+from calibration.collected import Histograms, read_histograms, write_histograms
+from calibration.observers import check_observer
 from calibration.pictures import CalibrationSet
+from convert.calibrated import fidelity_on, halves, inputs_of
 from convert.float_model import FLOAT_ONNX, FloatModel
 from convert.made import Made
 from convert.onnx_float16 import write_float16
+from convert.onnx_search import OBSERVERS, search_onnx
+from convert.quantize_onnx import layer_names, quantize_onnx
 from convert.request import ConvertRequest, Job
-from convert.workspace import Workspace
+from convert.workspace import Workspace, writing
 from edge.errors import ManifestError
 
 __all__ = ["make_onnx"]
+
+GOAL = 0.9
+"""Fidelity a mixed file is to reach."""
+
+SEARCH_S = 600.0
+"""How long --precision mixed searches where --search does not say."""
+
+_INPUTS = 16
 
 
 def make_onnx(
@@ -18,12 +34,51 @@ def make_onnx(
 ) -> Made:
     """Write one precision of the float ONNX file.
 
-    Raises: ModelError when it cannot be written in this precision, ConfigError for the disk.
+    Raises: ModelError when it cannot be written in this precision, ConfigError for the pictures or the disk.
     """
     entry = model.manifest.targets.get(FLOAT_ONNX)
     if entry is None:
         raise ManifestError("there is no float ONNX file", "give a model that converts to ONNX")
     source = model.folder / entry.file
     target = model.folder / f"{source.stem.removesuffix('-fp32')}-{job.precision}.onnx"
-    write_float16(source, target)
-    return Made(job.name, msgspec.structs.replace(entry, file=target.name, sha256=None))
+    made = Made(job.name, msgspec.structs.replace(entry, file=target.name, sha256=None))
+    if job.precision == "fp16":
+        write_float16(source, target)
+        return made
+    first, second = halves(pictures)
+    if request.observer:
+        check_observer(request.observer)
+    inputs = inputs_of(model, source, first)
+    scratch = work.folder / "onnx"
+    with writing(scratch):
+        scratch.mkdir(exist_ok=True)
+    choice = search_onnx(
+        model,
+        _histograms(scratch / "histograms.npz", source, first, model),
+        [values for _, values in zip(range(_INPUTS), inputs(), strict=False)],
+        fidelity_on(model, FLOAT_ONNX, second, work, request.threads),
+        GOAL if job.precision == "mixed" else 0.0,
+        request.search_s or SEARCH_S,
+        scratch,
+        (request.observer,) if request.observer else OBSERVERS,
+    )
+    kept = choice.kept if job.precision == "mixed" else frozenset()
+    quantize_onnx(source, target, choice.ranges, kept, choice.mean_errors)
+    made.observer = choice.ranges.observer
+    made.kept_float = [name for name in layer_names(source) if name in kept]
+    made.notes = [f"{len(kept)} layers stay in float"] if kept else []
+    made.details = {"observers": choice.observers, "biases_corrected": bool(choice.mean_errors)}
+    if job.precision == "mixed":
+        made.frontier = [
+            {"kept": len(c.kept), "fidelity": c.fidelity, "latency_ms": None, "chosen": c.chosen}
+            for c in choice.frontier
+        ]
+    return made
+
+
+def _histograms(file: Path, source: Path, pictures: CalibrationSet, model: FloatModel) -> Histograms:
+    """Of the first half of the pictures; an interrupted collection goes on."""
+    known = read_histograms(file) if file.exists() else None
+    found = collect(source, inputs_of(model, source, pictures)(), known=known, checkpoint=file)
+    write_histograms(file, found)
+    return found

@@ -1,16 +1,43 @@
 """The TFLite files: one float file in every precision, int8 with the ranges that were measured to be best."""
 
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
 import msgspec
 
+from calibration.collect import collect
+from calibration.collected import ranges_from
+from calibration.observers import check_observer
 from calibration.pictures import CalibrationSet
+from calibration.ranges import Ranges, read_ranges, write_ranges
+from convert.calibrated import fidelity_on, halves, inputs_of
+from convert.fidelity import compare_latency
 from convert.float_model import FLOAT_TFLITE, FloatModel
 from convert.made import Made
-from convert.quantize_tflite import quantize_tflite
+from convert.quantize_tflite import layer_names, quantize_tflite
 from convert.request import ConvertRequest, Job
-from convert.workspace import Workspace
+from convert.search import Candidate, search
+from convert.tflite_choose import CANDIDATES, choose_ranges
+from convert.workspace import Workspace, writing
 from edge.errors import ManifestError
+from edge.manifest import Target
 
 __all__ = ["make_tflite"]
+
+SEARCH_S = 600.0
+"""How long --precision mixed searches where --search does not say."""
+
+GOAL = 0.9
+"""Fidelity a mixed file is to reach: float16 weights alone come to about 0.97 on detectors."""
+
+
+@dataclass(slots=True)
+class _Chosen:
+    source: Path
+    ranges: Ranges
+    trials: list[dict[str, Any]]
 
 
 def make_tflite(
@@ -18,12 +45,103 @@ def make_tflite(
 ) -> Made:
     """Write one precision of the float TFLite file.
 
-    Raises: ModelError when it cannot be quantized, ConfigError for the disk.
+    Raises: ModelError when it cannot be quantized, ConfigError for the pictures or the disk.
     """
     entry = model.manifest.targets.get(FLOAT_TFLITE)
     if entry is None:
         raise ManifestError("there is no float TFLite file to quantize", "give a model that converts to TFLite")
     source = model.folder / entry.file
     target = model.folder / f"{source.stem.removesuffix('-fp32')}-{job.precision}.tflite"
-    quantize_tflite(source, target, job.precision, None)
-    return Made(job.name, msgspec.structs.replace(entry, file=target.name, sha256=None))
+    made = Made(job.name, msgspec.structs.replace(entry, file=target.name, sha256=None))
+    if not job.calibrated:
+        quantize_tflite(source, target, job.precision, None)
+        return made
+    if job.precision == "int16x8":  # 65,536 steps have room for the whole range
+        made.observer = "min-max"
+        ranges = ranges_from(collect(source, inputs_of(model, source, _all(pictures))()), made.observer, bits=16)
+        quantize_tflite(source, target, job.precision, ranges)
+        return made
+    chosen = _chosen(model, source, entry, pictures, request, work)
+    made.observer = chosen.ranges.observer
+    made.details = {"trials": chosen.trials}
+    if chosen.source != source:
+        made.notes.append(f"channels equalized behind {chosen.trials[0]['equalized']} convolutions")
+    kept: frozenset[str] = frozenset()
+    precision = job.precision
+    if precision == "mixed":
+        frontier = _searched(model, chosen, entry, pictures, request, work)
+        kept, precision = next(one.kept for one in frontier if one.chosen), "int8"
+        order = [name for name in layer_names(chosen.source) if name in kept]
+        made.kept_float = order
+        made.notes.append(f"{len(kept)} layers stay in float")
+        made.frontier = [
+            {"kept": len(c.kept), "fidelity": c.fidelity, "latency_ms": c.latency_ms, "chosen": c.chosen}
+            for c in frontier
+        ]
+    quantize_tflite(chosen.source, target, precision, chosen.ranges, kept)
+    return made
+
+
+def _all(pictures: CalibrationSet | None) -> CalibrationSet:
+    first, _ = halves(pictures)  # says what is wrong with none
+    return pictures or first
+
+
+def _chosen(
+    model: FloatModel,
+    source: Path,
+    entry: Target,
+    pictures: CalibrationSet | None,
+    request: ConvertRequest,
+    work: Workspace,
+) -> _Chosen:
+    """The ranges, measured once for all integer precisions and kept in the working folder."""
+    first, second = halves(pictures)
+    depends = [entry.sha256, first.reference, first.names, second.names, request.observer]
+    ranges_file = work.folder / "ranges-tflite.json"
+    facts = work.facts("choose tflite", depends)
+    if facts is not None:
+        return _Chosen(work.folder / facts["source"], read_ranges(ranges_file), facts["trials"])
+    if request.observer:
+        check_observer(request.observer)
+    fidelity = fidelity_on(model, FLOAT_TFLITE, second, work, request.threads)
+    choice = choose_ranges(
+        source,
+        (inputs_of(model, source, first), inputs_of(model, source, second)),
+        lambda file: fidelity.measure(file, entry),
+        work.folder,
+        (request.observer,) if request.observer else CANDIDATES,
+    )
+    with writing(work.folder):
+        write_ranges(ranges_file, choice.ranges)
+    facts = {"source": str(choice.source.relative_to(work.folder)), "trials": choice.rows}
+    work.done("choose tflite", depends, facts, [ranges_file, choice.source])
+    return _Chosen(choice.source, choice.ranges, choice.rows)
+
+
+def _searched(
+    model: FloatModel,
+    chosen: _Chosen,
+    entry: Target,
+    pictures: CalibrationSet | None,
+    request: ConvertRequest,
+    work: Workspace,
+) -> list[Candidate]:
+    _, second = halves(pictures)
+    fidelity = fidelity_on(model, FLOAT_TFLITE, second, work, request.threads)
+    trial = work.folder / "trial.tflite"
+
+    def build(kept: frozenset[str]) -> Path:
+        quantize_tflite(chosen.source, trial, "int8", chosen.ranges, kept)
+        return trial
+
+    return search(
+        layer_names(chosen.source),
+        build,
+        lambda file: fidelity.measure(file, entry),
+        lambda file: compare_latency([file], request.threads)[0],
+        GOAL,
+        request.search_s or SEARCH_S,
+        work.folder / "search-tflite.json",
+        sha256(msgspec.json.encode(chosen.ranges)).hexdigest(),
+    )

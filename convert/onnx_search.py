@@ -27,15 +27,26 @@ _SET_ASIDE = 8  # the noisiest layers, which would hide what an observer does to
 
 @dataclass(frozen=True, slots=True)
 class OnnxChoice:
-    """What was chosen. frontier: see `convert.search`; a latency there is the percentage of float multiplications.
+    """What was chosen: ranges, kept and mean_errors are what `quantize_onnx` takes.
 
-    observers: the fidelity of each, with the eight noisiest layers in float.
+    frontier: see `convert.search`; a latency there is the percentage of multiplications in float.
+    observers: the fidelity of each, with and without corrected biases, the eight noisiest layers being in float.
     """
 
     ranges: Ranges
     kept: frozenset[str]
+    mean_errors: dict[str, np.ndarray]
     frontier: list[Candidate]
     observers: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """Ranges, the layers by falling noise, and the errors taken off their biases ({}: none)."""
+
+    ranges: Ranges
+    layers: list[str]
+    mean_errors: dict[str, np.ndarray]
 
 
 def search_onnx(
@@ -61,32 +72,36 @@ def search_onnx(
         raise ManifestError(f"{model.manifest.name} has no target '{FLOAT_ONNX}'", "convert it to ONNX first")
     target, candidate = model.manifest.targets[FLOAT_ONNX], scratch / "candidate.onnx"
     measured: dict[str, float] = {}
-    tried: dict[str, tuple[Ranges, list[str]]] = {}
+    tried: dict[str, _Trial] = {}
     for observer in observers:
         ranges = ranges_from(histograms, observer, bits=8, symmetric=True)
         noise = layer_noise(source, ranges, inputs, scratch)
-        tried[observer] = ranges, list(noise)
-        quantize_onnx(source, candidate, ranges, frozenset(list(noise)[:_SET_ASIDE]))
-        measured[observer] = fidelity.measure(candidate, target)
-    ranges, layers = tried[max(measured, key=lambda name: measured[name])]
+        errors = {name: one.mean_error for name, one in noise.items() if one.mean_error is not None}
+        for corrected in (errors, {}):
+            trial = _Trial(ranges, list(noise), corrected)
+            quantize_onnx(source, candidate, ranges, frozenset(trial.layers[:_SET_ASIDE]), corrected)
+            name = f"{observer}, biases corrected" if corrected else observer
+            tried[name], measured[name] = trial, fidelity.measure(candidate, target)
+    best = tried[max(measured, key=lambda name: measured[name])]
     costs = layer_costs(source)
     percentage = 0.0
 
     def build(kept: frozenset[str]) -> Path:
         nonlocal percentage
         percentage = 100 * sum(costs[name] for name in kept)
-        quantize_onnx(source, candidate, ranges, kept)
+        quantize_onnx(source, candidate, best.ranges, kept, best.mean_errors)
         return candidate
 
     frontier = search(
-        layers,
+        best.layers,
         build,
         lambda file: fidelity.measure(file, target),
         lambda _: percentage,
         goal,
         budget_s,
         scratch / "onnx-search.json",
-        sha256(msgspec.json.encode(ranges)).hexdigest(),
+        sha256(msgspec.json.encode([best.ranges, {k: v.tolist() for k, v in best.mean_errors.items()}])).hexdigest(),
     )
     candidate.unlink(missing_ok=True)
-    return OnnxChoice(ranges, next(c.kept for c in frontier if c.chosen), frontier, measured)
+    kept = next(c.kept for c in frontier if c.chosen)
+    return OnnxChoice(best.ranges, kept, best.mean_errors, frontier, measured)

@@ -11,7 +11,7 @@ Where the pairs stand, and why:
 - All zero points are 0 and all scales positive. The outputs of the model are never quantized.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,10 +54,18 @@ class _Pairs:
     constants: list[onnx.TensorProto] = field(default_factory=list)
 
 
-def quantize_onnx(source: Path, target: Path, ranges: Ranges, keep_float: frozenset[str] = frozenset()) -> None:
+def quantize_onnx(
+    source: Path,
+    target: Path,
+    ranges: Ranges,
+    keep_float: frozenset[str] = frozenset(),
+    mean_errors: Mapping[str, np.ndarray] | None = None,
+) -> None:
     """Write `source`, a float ONNX, to `target` with Q/DQ pairs around all layers but those in `keep_float`.
 
-    keep_float: output tensor names of layers that read float values and float weights.
+    keep_float: output tensor names of layers that read float values and float weights. mean_errors: what quantization
+    adds to each output channel of a layer on average, (C,) float32, to be taken off its float bias, as `layer_noise`
+    finds it; biases then hold for these very ranges.
     Raises: EngineError when the source is unreadable or its opset too old, ConfigError when a range is missing, a
     name in `keep_float` is no layer, or the file cannot be written.
     """
@@ -70,6 +78,8 @@ def quantize_onnx(source: Path, target: Path, ranges: Ranges, keep_float: frozen
     for layer in layers:
         if layer.name not in keep_float:
             _quantize_layer(layer, constants, ranges, pairs)
+            if mean_errors and layer.name in mean_errors:
+                _correct_bias(layer.node, constants, mean_errors[layer.name], pairs)
     _quantize_shortcuts(model.graph, ranges, pairs, keep_float)
     _insert(model.graph, pairs)
     write_onnx(model, target)
@@ -191,6 +201,19 @@ def _quantize_layer(layer: _Layer, constants: dict[str, onnx.TensorProto], range
         flat = scale.reshape(()) if layer.axis is None else scale.reshape(-1)
         _pair(copy, copy, flat, layer.axis, pairs)
     layer.node.input[1] = pairs.of[copy]
+
+
+def _correct_bias(
+    node: onnx.NodeProto, constants: dict[str, onnx.TensorProto], error: np.ndarray, pairs: _Pairs
+) -> None:
+    """Give the layer a bias of its own, less the error; a bias that is computed or has another shape stays."""
+    old = node.input[2] if len(node.input) > 2 else ""
+    if old and (old not in constants or list(constants[old].dims) != list(error.shape)):
+        return
+    values = numpy_helper.to_array(constants[old]) if old else np.zeros(error.shape, np.float32)
+    new = f"{node.output[0]}_bias"
+    pairs.constants.append(numpy_helper.from_array((values - error).astype(np.float32), new))
+    node.input[:] = [*node.input[:2], new]
 
 
 def _activation_pair(name: str, ranges: Ranges, pairs: _Pairs) -> str:

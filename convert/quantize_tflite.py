@@ -48,7 +48,7 @@ def quantize_tflite(
         raise ConfigError(f"{source.name} has no layer '{unknown[0]}' to keep in float", "name the tensor it makes")
     statistics = None if precision in _WEIGHT_ONLY or ranges is None else _statistics(model, ranges)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # its bars
             quantizer = Quantizer(source.read_bytes())
             _set_recipe(quantizer, precision)
             if keep_float:
@@ -63,6 +63,7 @@ def quantize_tflite(
         raise ModelError(
             f"{source.name} cannot be quantized to {precision} ({said})", "calibrate this very file again"
         ) from exc
+    _keep_output_names(model, quantized)
     write_model(target, quantized)
 
 
@@ -79,6 +80,18 @@ def _scopes(model: Any) -> dict[str, str]:
     graph = model.subgraphs[0]
     names = [[tensor_name(graph.tensors[i]) for i in op.outputs] for op in graph.operators]
     return {made[0]: "".join(f"{name};" for name in made) for made in names}
+
+
+def _keep_output_names(model: Any, quantized: Any) -> None:
+    """Give the outputs their old names, which they lost to the tensors before the conversion at the end."""
+    tensors = quantized.subgraphs[0].tensors
+    for old, new in zip(model.subgraphs[0].outputs, quantized.subgraphs[0].outputs, strict=True):
+        name = tensor_name(model.subgraphs[0].tensors[old])
+        if tensor_name(tensors[new]) != name:
+            for tensor in tensors:
+                if tensor_name(tensor) == name:
+                    tensor.name = f"{name}/inner".encode()
+            tensors[new].name = name.encode()
 
 
 def _is_quantized(tensor: Any) -> bool:

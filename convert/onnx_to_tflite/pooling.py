@@ -5,7 +5,7 @@ import numpy as np
 from convert.onnx_to_tflite.graph import Graph, Node, unsupported
 from convert.onnx_to_tflite.translation import NO_ACTIVATION, Translation
 from convert.onnx_to_tflite.view import NHWC
-from convert.onnx_to_tflite.window import SAME, VALID, Window, pad_image, padded
+from convert.onnx_to_tflite.window import SAME, VALID, Window, padded, padded_image
 from convert.onnx_to_tflite.writer import Options
 
 __all__ = ["OPS", "never_negative"]
@@ -87,11 +87,11 @@ def _pad_below_all(t: Translation, node: Node, source: int, window: Window) -> i
     """Pad with values that never win: a huge negative constant would stretch the int8 range to nothing."""
     name = node.outputs[0]
     if never_negative(t.graph, node.inputs[0]):
-        return pad_image(t, source, window, "PAD", name)
+        return padded_image(t, source, window, "PAD", name)
     ends = zip(window.before, window.after, window.kernel, strict=True)
     if all(2 * max(before, after) <= kernel for before, after, kernel in ends):
         # every mirrored pixel is itself in each window that reads its image
-        return pad_image(t, source, window, "MIRROR_PAD", name)
+        return padded_image(t, source, window, "MIRROR_PAD", name)
     raise unsupported(node, "its padding is wider than half its kernel")
 
 
@@ -104,7 +104,7 @@ def _average_pool(t: Translation, node: Node) -> None:
     if window.is_same and not counted:  # TFLite's SAME leaves padding out of the mean
         padding = SAME if window.pads else VALID
     elif window.pads:
-        source = pad_image(t, source, window, "PAD", name)
+        source = padded_image(t, source, window, "PAD", name)
         factors = _border_factors(node, window, counted)
     out = (batch, *window.out, channels)
     label = name if factors is None else f"{name}/sum"

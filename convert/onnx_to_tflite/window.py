@@ -9,9 +9,10 @@ from convert.onnx_to_tflite.graph import Node, unsupported
 from convert.onnx_to_tflite.translation import Translation
 from convert.onnx_to_tflite.writer import Options
 
-__all__ = ["SAME", "VALID", "Window", "pad_image", "padded", "same_pads"]
+__all__ = ["SAME", "VALID", "Window", "padded", "padded_image", "same_pads"]
 
-SAME, VALID = schema.Padding.SAME, schema.Padding.VALID
+SAME = schema.Padding.SAME
+VALID = schema.Padding.VALID
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +92,10 @@ def padded(t: Translation, source: int, window: Window, op: str, name: str) -> t
         return source, VALID
     if window.is_same:
         return source, SAME
-    return pad_image(t, source, window, op, name), VALID
+    return padded_image(t, source, window, op, name), VALID
 
 
-def pad_image(t: Translation, source: int, window: Window, op: str, name: str) -> int:
+def padded_image(t: Translation, source: int, window: Window, op: str, name: str) -> int:
     """Return the NHWC tensor padded as far as the window reads, by PAD (zeros) or MIRROR_PAD."""
     batch, height, width, channels = t.writer.tensors[source].shape
     (top, left), (bottom, right) = window.before, (max(pad, 0) for pad in window.after)

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from edge.errors import ConfigError
+from edge.progress import Progress
 
 __all__ = ["PICTURE_SUFFIXES", "Dataset", "Sample", "check_pictures", "pictures_in", "read_picture", "read_text"]
 
@@ -61,7 +62,13 @@ def check_pictures(samples: Sequence[Sample]) -> None:
     Raises: ConfigError naming the first of them, and how many there are.
     """
     gone = [sample.path for sample in samples if not sample.path.is_file()]
-    cut = [] if gone else [sample.path for sample in samples if not _is_complete(sample.path.read_bytes())]
+    cut = []
+    progress = Progress("looking at the pictures", len(samples))
+    for i, sample in enumerate([] if gone else samples):
+        if not _is_complete(sample.path.read_bytes()):
+            cut.append(sample.path)
+        progress.update(i + 1, f"{i + 1} of {len(samples)}")
+    progress.clear()
     for paths, said in ((gone, "are missing"), (cut, "are no pictures, or are truncated")):
         if paths:
             raise ConfigError(

@@ -1,5 +1,7 @@
 """What the recipes share: running `harrier` as a person would, and writing pictures where it looks for them."""
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +12,15 @@ import cv2
 import numpy as np
 
 HARRIER = [sys.executable, "-m", "edge"]
+
+
+def new_folder(out: Path) -> Path:
+    """Make the folder a recipe writes to; one with files in it is left alone, and the recipe ends."""
+    out = out.expanduser().absolute()
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        sys.exit(f"{out} is there already: remove it, or give another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    return out
 
 
 def harrier(*arguments: str | Path, may_fail_gate: bool = False) -> int:
@@ -27,7 +38,7 @@ def write_class_folders(folder: Path, images: np.ndarray, labels: np.ndarray, na
     for i, (image, label) in enumerate(zip(images, labels, strict=True)):
         path = folder / names[label] / f"{i:05d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), image)
+        write_picture(path, image)
     return folder
 
 
@@ -35,8 +46,14 @@ def write_pictures(folder: Path, images: np.ndarray) -> Path:
     """Write (N, H, W) or (N, H, W, 3) uint8 pictures as FOLDER/NUMBER.png."""
     folder.mkdir(parents=True, exist_ok=True)
     for i, image in enumerate(images):
-        cv2.imwrite(str(folder / f"{i:05d}.png"), image)
+        write_picture(folder / f"{i:05d}.png", image)
     return folder
+
+
+def write_picture(path: Path, image: np.ndarray) -> None:
+    """Write one (H, W) or (H, W, 3) uint8 BGR picture, ending the recipe where the disk does not take it."""
+    if not cv2.imwrite(str(path), image):
+        sys.exit(f"cannot write {path}: free some space, or give another --out")
 
 
 def run_and_listen(bundle: Path, source: str, count: int) -> list[str]:
@@ -55,10 +72,35 @@ def run_and_listen(bundle: Path, source: str, count: int) -> list[str]:
         sys.exit("".join(said) or "the pipeline did not start")
     listen = ["listen", address, "--count", str(count)]
     print(f"$ harrier {' '.join(listen)}      (another process)", flush=True)
-    heard = subprocess.run([*HARRIER, *listen], capture_output=True, text=True, timeout=60)
-    runner.terminate()
-    runner.communicate()
+    try:
+        heard = subprocess.run([*HARRIER, *listen], capture_output=True, text=True, timeout=60)
+    finally:
+        runner.terminate()
+        runner.communicate()
     if heard.returncode:
         sys.exit(heard.stderr or heard.returncode)
     print(heard.stdout, end="")
     return heard.stdout.splitlines()
+
+
+def summary(bundle: Path, extra: dict[str, str] | None = None) -> None:
+    """Print the bundle's targets, what the recipe measured besides, and how much CPU time it all took."""
+    report = json.loads((bundle / "report.json").read_text())
+    metric = {"map": "mAP50-95", "top1": "top-1"}.get((report["evaluation"] or {}).get("metric"), "accuracy")
+    print(f"\n{'target':<18}{'kB':>10}{'ms':>9}  {metric} (95 %)")
+    for target in report["targets"]:
+        size = f"{target['bytes'] / 1e3:.1f}" if target["bytes"] else "-"
+        latency = f"{target['latency_ms']:.3f}" if target["latency_ms"] else "-"
+        figure = target["accuracy"]
+        seen = f"{figure['value']:.4f} ({figure['low']:.3f} to {figure['high']:.3f})" if figure else "-"
+        left_out = "" if target["written"] else "  not in the bundle"
+        print(f"{target['name']:<18}{size:>10}{latency:>9}  {seen}{left_out}")
+    for what, figure in (extra or {}).items():
+        print(f"{what:<37}  {figure}")
+    print(f"{'CPU time of it all':<37}  {cpu_seconds():.0f} s")
+    print(f"\nthe bundle  {bundle}\nits report  {bundle / 'report.html'}")
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time, in s, of this process and of the commands it has run."""
+    return sum(os.times()[:4])

@@ -251,8 +251,37 @@ def test_the_noisiest_layer_comes_first(source, tmp_path):
     onnx.save(model, source)
     noise = layer_noise(source, ranges_of(model, activation_names(source)), images(), tmp_path)
     assert sorted(noise) == sorted(layer_names(source))
-    assert list(noise.values()) == sorted(noise.values(), reverse=True)
-    worst, second = list(noise)[:2]
-    assert worst == depthwise.output[0]
-    assert noise[worst] > 10 * noise[second] > 0
+    ratios = [one.ratio for one in noise.values()]
+    assert ratios == sorted(ratios, reverse=True)
+    assert next(iter(noise)) == depthwise.output[0]
+    assert ratios[0] > 10 * ratios[1] > 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["float.onnx"], "nothing is left behind"
+
+
+def test_corrected_biases_take_the_mean_error_away(source, ranges, tmp_path):
+    names = layer_names(source)
+    errors = {
+        name: one.mean_error
+        for name, one in layer_noise(source, ranges, images(), tmp_path).items()
+        if one.mean_error is not None
+    }
+    kinds = {node.output[0]: node.op_type for node in onnx.load(source).graph.node}
+    assert {kinds[name] for name in names if name not in errors} == {"GlobalAveragePool"}
+    alone = frozenset(names[1:])  # the stem alone is quantized
+    model = onnx.load(source)
+    quantize_onnx(source, tmp_path / "plain.onnx", ranges, alone)
+    quantize_onnx(source, tmp_path / "corrected.onnx", ranges, alone, errors)
+    means = []
+    for path in (source, tmp_path / "plain.onnx", tmp_path / "corrected.onnx"):
+        shown = onnx.load(path)
+        del shown.graph.output[:]
+        shown.graph.output.append(helper.make_tensor_value_info(names[0], TensorProto.FLOAT, None))
+        means.append(np.mean([run(shown, image)[names[0]] for image in images()], axis=(0, 1, 3, 4)))
+    wanted, plain, corrected = means
+    np.testing.assert_allclose(plain - wanted, errors[names[0]], atol=1e-5)
+    assert np.abs(plain - wanted).max() > 1e-4
+    np.testing.assert_allclose(corrected, wanted, atol=1e-5)
+    before, after = constants_of(model), constants_of(onnx.load(tmp_path / "corrected.onnx"))
+    for node in model.graph.node:
+        if node.output[0] in alone and node.op_type == "Conv":
+            np.testing.assert_array_equal(after[node.input[2]], before[node.input[2]])

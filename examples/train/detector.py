@@ -1,0 +1,159 @@
+"""A small anchor-free detector in Keras, trained on digits that lie scattered over real pictures, and what int8 costs.
+
+    python examples/train/detector.py --backgrounds PICTURES          any folder of photos; smooth noise without
+    python examples/train/detector.py --digits FILE.npz               other things: images (N, H, W) uint8, labels (N,)
+
+Every box is known by construction, since the digits are laid there by the recipe itself. The head is YOLOX's (Ge et
+al., 2021): boxes, objectness and scores apart, at strides 8, 16 and 32, so that the converter knows it.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+from scattered import SIDE, Scene, backgrounds, glyphs, scenes
+from shell import harrier, new_folder, run_and_listen, summary, write_pictures
+
+from convert.quiet import quiet
+
+with quiet():  # TensorFlow greets at length
+    import keras
+    from keras import layers, ops
+
+STRIDES = (8, 16, 32)
+LARGEST = (22, 44, SIDE)  # px, of the objects that a stride's cells are to find
+CALIBRATED = 100
+
+
+def main() -> None:
+    """Make pictures, train, convert, measure, run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backgrounds", type=Path, help="folder of pictures")
+    parser.add_argument("--digits", type=Path, help="an .npz of small pictures (scikit-learn's handwritten digits)")
+    parser.add_argument("--pictures", type=int, default=1500, help="to train on (1500)")
+    parser.add_argument("--tested", type=int, default=200, help="to measure on (200)")
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--out", type=Path, default=Path("detector-out"), help="folder to write")
+    arguments = parser.parse_args()
+    out = new_folder(arguments.out)
+    (seen, seen_labels), (unseen, unseen_labels), names = glyphs(arguments.digits)
+    behind, behind_unseen = backgrounds(arguments.backgrounds)
+    rng = np.random.default_rng(0)
+    learnt = scenes(rng, arguments.pictures, seen, seen_labels, behind)
+    tested = scenes(rng, arguments.tested, unseen, unseen_labels, behind_unseen)
+    (out / "labels.txt").write_text("\n".join(names) + "\n")
+    train(learnt, len(names), arguments.epochs, out / "detector.keras")
+    calibration = write_pictures(out / "calibration", np.stack([scene.image for scene in learnt[:CALIBRATED]]))
+    evaluation = write_coco(out / "validation", tested, names)
+    harrier(
+        *("convert", out / "detector.keras", "--to", "tflite", "--precision", "fp32,fp16,int8"),
+        *("--labels", out / "labels.txt", "--calibration", calibration, "--eval", evaluation),
+        *("--max-drop", "0.02", "--keep-failing", "--out", out / "bundle"),
+        may_fail_gate=True,  # the summary tells; a lesson is no failure
+    )
+    picture = out / "detections.png"
+    harrier("eval", out / "bundle", evaluation, "--target", "tflite-int8", "--grid", picture)
+    heard = run_and_listen(out / "bundle", f"images://{out / 'validation' / 'images'}?fps=20&loop=yes", 5)
+    summary(out / "bundle", {"messages another process received": str(len(heard))})
+    print(f"detections  {picture}")
+
+
+def write_coco(folder: Path, made: list[Scene], names: list[str]) -> Path:
+    """Write the pictures and FOLDER/instances.json, whose boxes are left, top, width, height in px."""
+    write_pictures(folder / "images", np.stack([scene.image for scene in made]))
+    boxes = [(i, box, kind) for i, s in enumerate(made) for box, kind in zip(s.xyxy, s.labels, strict=True)]
+    coco = {
+        "images": [{"id": i, "file_name": f"{i:05d}.png", "width": SIDE, "height": SIDE} for i in range(len(made))],
+        "categories": [{"id": i, "name": name} for i, name in enumerate(names)],
+        "annotations": [
+            {
+                **{"id": i + 1, "image_id": image, "category_id": int(kind), "iscrowd": 0},
+                **{"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)},
+            }
+            for i, (image, (x1, y1, x2, y2), kind) in enumerate((i, box.tolist(), kind) for i, box, kind in boxes)
+        ],
+    }
+    path = folder / "instances.json"
+    path.write_text(json.dumps(coco))
+    return path
+
+
+def train(made: list[Scene], classes: int, epochs: int, path: Path) -> None:
+    """Train on the scenes, and save the network with its three outputs, the scores as probabilities."""
+    keras.utils.set_random_seed(1)
+    image, boxes, objectness, scores = network(classes)
+    trained = keras.Model(image, layers.Concatenate()([boxes, objectness, scores]))
+    batch = 32
+    steps = epochs * -(-len(made) // batch)
+    trained.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(4e-3, steps)), loss)
+    truth = np.stack([cells_of(scene, classes) for scene in made])
+    trained.fit(np.stack([scene.image for scene in made]), truth, batch_size=batch, epochs=epochs, verbose=2)
+    outputs = {
+        "boxes": boxes,
+        "objectness": layers.Activation("sigmoid", name="objectness_probability")(objectness),
+        "scores": layers.Activation("sigmoid", name="scores_probability")(scores),
+    }
+    keras.Model(image, outputs).save(path)
+
+
+def network(classes: int) -> list[keras.KerasTensor]:
+    """Return the input and the raw outputs: (N, 4) boxes, (N, 1) objectness and (N, classes) scores, as logits."""
+
+    def conv(x: keras.KerasTensor, channels: int, stride: int = 1) -> keras.KerasTensor:
+        x = layers.Conv2D(channels, 3, stride, "same", use_bias=False)(x)
+        return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+
+    image = keras.Input((SIDE, SIDE, 3), name="image")
+    x = layers.Rescaling(1 / 255)(image)
+    x = conv(conv(x, 16, 2), 32, 2)
+    heads: list[list[keras.KerasTensor]] = []
+    for channels in (48, 64, 64):
+        x = conv(conv(x, channels, 2), channels)
+        neck = conv(x, 48)
+        parts = [layers.Conv2D(4, 1)(neck), layers.Conv2D(1, 1, bias_initializer=keras.initializers.Constant(-4))(neck)]
+        parts.append(layers.Conv2D(classes, 1)(neck))
+        heads.append([layers.Reshape((-1, part.shape[-1]))(part) for part in parts])
+    return [image, *(layers.Concatenate(axis=1)(list(parts)) for parts in zip(*heads, strict=True))]
+
+
+def cells_of(scene: Scene, classes: int) -> np.ndarray:
+    """Return what each cell is to say, (N, 4 + 1 + classes) float32; an object's cell shares it with two neighbours.
+
+    A box is its centre in cells from the cell's corner, and the logarithm of its size in cells.
+    """
+    grids = [np.zeros((SIDE // s, SIDE // s, 5 + classes), np.float32) for s in STRIDES]
+    for (x1, y1, x2, y2), label in zip(scene.xyxy, scene.labels, strict=True):
+        width, height = x2 - x1, y2 - y1
+        level = next(i for i, most in enumerate(LARGEST) if max(width, height) <= most)
+        stride, grid = STRIDES[level], grids[level]
+        x, y = (x1 + x2) / 2 / stride, (y1 + y2) / 2 / stride
+        column, row = int(x), int(y)
+        beside = column + (1 if x - column > 0.5 else -1), row + (1 if y - row > 0.5 else -1)
+        for i, j in ((beside[0], row), (column, beside[1]), (column, row)):
+            if 0 <= i < len(grid) and 0 <= j < len(grid):
+                grid[j, i] = 0
+                grid[j, i, :5] = x - i, y - j, np.log(width / stride), np.log(height / stride), 1
+                grid[j, i, 5 + label] = 1
+    return np.concatenate([grid.reshape(-1, 5 + classes) for grid in grids])
+
+
+def loss(truth: keras.KerasTensor, found: keras.KerasTensor) -> keras.KerasTensor:
+    """Return objectness of all cells, and of those with an object the scores and 1 - IoU of the boxes, an object."""
+    positive = truth[..., 4]
+    count = ops.maximum(ops.sum(positive), 1.0)
+    entropy = ops.binary_crossentropy(truth[..., 4:], found[..., 4:], from_logits=True)
+    near_low = [b[..., :2] - ops.exp(ops.clip(b[..., 2:4], -4, 4)) / 2 for b in (truth, found)]
+    near_high = [b[..., :2] + ops.exp(ops.clip(b[..., 2:4], -4, 4)) / 2 for b in (truth, found)]
+    sides = ops.maximum(ops.minimum(*near_high) - ops.maximum(*near_low), 0.0)
+    shared = sides[..., 0] * sides[..., 1]
+    areas = [ops.prod(high - low, axis=-1) for high, low in zip(near_high, near_low, strict=True)]
+    overlap = shared / (areas[0] + areas[1] - shared + 1e-6)
+    apart = ops.sum(ops.abs(truth[..., :4] - found[..., :4]), axis=-1)  # where boxes do not overlap, IoU says nothing
+    cell = ops.sum(entropy[..., 1:], axis=-1) + 3 * (1 - overlap) + 0.3 * apart
+    return (ops.sum(entropy[..., 0]) + ops.sum(positive * cell)) / count
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Pictures with boxes known by construction: small grey pictures of things, laid in any colour over backgrounds."""
+
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+SIDE = 96  # px of a scene
+SIZES = 14, 60  # px of a thing
+MOST_THINGS = 4
+INK = 0.3  # of the full tone: what counts as the thing, for its box
+
+
+class Scene(NamedTuple):
+    """image (SIDE, SIDE, 3) uint8 BGR, xyxy (n, 4) float32 px, labels (n,) int64."""
+
+    image: np.ndarray
+    xyxy: np.ndarray
+    labels: np.ndarray
+
+
+def glyphs(file: Path | None) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray], list[str]]:
+    """Return (images (N, H, W) float32 in 0..1, labels (N,) int64) to learn from, those to test with, and the names."""
+    if file:
+        with np.load(file) as stored:
+            images, labels = stored["images"] / np.float32(255), stored["labels"].astype(np.int64)
+            names = [str(name) for name in stored["class_names"]]
+    else:
+        try:
+            from sklearn.datasets import load_digits
+        except ImportError:
+            sys.exit("the digits come with scikit-learn: pip install scikit-learn, or give --digits FILE.npz")
+        digits = load_digits()
+        images, labels = np.float32(digits.images / 16), digits.target.astype(np.int64)
+        names = [str(name) for name in range(10)]
+    order = np.random.default_rng(0).permutation(len(images))
+    learnt, tested = order[len(order) // 5 :], order[: len(order) // 5]
+    return (images[learnt], labels[learnt]), (images[tested], labels[tested]), names
+
+
+def backgrounds(folder: Path | None) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return pictures (H, W, 3) uint8 BGR to learn with and, others, to test with; smooth noise without a folder."""
+    if folder is None:
+        rng = np.random.default_rng(0)
+        small = [rng.integers(0, 256, (6, 6, 3), dtype=np.uint8) for _ in range(100)]
+        found = [cv2.resize(patches, (256, 256), interpolation=cv2.INTER_CUBIC) for patches in small]
+    else:
+        found = [shrunk(image) for path in sorted(folder.rglob("*")) if (image := cv2.imread(str(path))) is not None]
+    if len(found) < 5:
+        sys.exit(f"{folder} has {len(found)} pictures: give a folder of 5 at least")
+    return found[len(found) // 5 :], found[: len(found) // 5]
+
+
+def shrunk(image: np.ndarray) -> np.ndarray:
+    """Return the picture with its shorter side at 2 * SIDE px."""
+    scale = 2 * SIDE / min(image.shape[:2])
+    size_wh = max(round(image.shape[1] * scale), 2 * SIDE), max(round(image.shape[0] * scale), 2 * SIDE)
+    return cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
+
+
+def scenes(
+    rng: np.random.Generator, count: int, images: np.ndarray, labels: np.ndarray, behind: list[np.ndarray]
+) -> list[Scene]:
+    """Return so many scenes of things (N, H, W) float32 of these labels (N,) before pieces of these pictures."""
+    return [_scene(rng, images, labels, behind[rng.integers(len(behind))]) for _ in range(count)]
+
+
+def _scene(rng: np.random.Generator, images: np.ndarray, labels: np.ndarray, behind: np.ndarray) -> Scene:
+    picture = _piece(rng, behind)
+    boxes: list[tuple[float, ...]] = []
+    kinds = []
+    wanted = rng.integers(1, MOST_THINGS + 1)
+    for _ in range(4 * wanted):  # not every place is free
+        which = rng.integers(len(images))
+        size = int(np.exp(rng.uniform(*np.log(SIZES))))
+        thing = np.clip(cv2.resize(images[which], (size, size), interpolation=cv2.INTER_CUBIC), 0, 1)
+        rows, columns = np.where((thing > INK).any(axis=1))[0], np.where((thing > INK).any(axis=0))[0]
+        if not len(rows):
+            continue
+        x, y = rng.integers(0, SIDE - size + 1, 2)
+        box = (x + columns[0], y + rows[0], x + columns[-1] + 1, y + rows[-1] + 1)
+        if any(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in boxes):
+            continue
+        under = picture[y : y + size, x : x + size].astype(np.float32)
+        under += (_colour(rng, under) - under) * thing[..., None]
+        picture[y : y + size, x : x + size] = under.round()
+        boxes.append(box)
+        kinds.append(labels[which])
+        if len(boxes) == wanted:
+            break
+    return Scene(picture, np.array(boxes, np.float32).reshape(-1, 4), np.array(kinds, np.int64))
+
+
+def _piece(rng: np.random.Generator, behind: np.ndarray) -> np.ndarray:
+    side = rng.integers(SIDE, min(behind.shape[:2]) + 1)
+    y, x = (rng.integers(0, n - side + 1) for n in behind.shape[:2])
+    piece = cv2.resize(behind[y : y + side, x : x + side], (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(piece[:, ::-1] if rng.random() < 0.5 else piece)
+
+
+def _colour(rng: np.random.Generator, under: np.ndarray) -> np.ndarray:
+    """Return a BGR colour, (3,) float32, that stands out from the pixels (H, W, 3) it is laid on."""
+    light = under.mean() < 128
+    return rng.uniform(*((170, 255) if light else (0, 85)), 3).astype(np.float32)
