@@ -1,7 +1,7 @@
 """Which ranges and which layers in float make a Q/DQ ONNX as faithful as wanted: chosen by measurement, per model."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from convert.quantize_onnx import layer_costs, quantize_onnx
 from convert.search import Candidate, search
 from edge.errors import ManifestError
 
-__all__ = ["OBSERVERS", "OnnxChoice", "search_onnx"]
+__all__ = ["OBSERVERS", "OnnxChoice", "refitted", "search_onnx"]
 
 OBSERVERS = ("min-max", "mse", "percentile:99.9", "percentile:99.99", "percentile:99.999")
 """Every one is the best for some model."""
@@ -30,7 +30,8 @@ class OnnxChoice:
     """What was chosen: ranges, kept and mean_errors are what `quantize_onnx` takes.
 
     frontier: see `convert.search`; a latency there is the percentage of multiplications in float.
-    observers: the fidelity of each, with and without corrected biases, the eight noisiest layers being in float.
+    observers: the fidelity of each, with and without corrected biases, the eight noisiest layers being in float where
+    there is a goal.
     """
 
     ranges: Ranges
@@ -47,6 +48,11 @@ class _Trial:
     ranges: Ranges
     layers: list[str]
     mean_errors: dict[str, np.ndarray]
+
+    @property
+    def key(self) -> str:
+        errors = {name: values.tolist() for name, values in self.mean_errors.items()}
+        return sha256(msgspec.json.encode([self.ranges, errors])).hexdigest()
 
 
 def search_onnx(
@@ -71,18 +77,54 @@ def search_onnx(
     if source is None:
         raise ManifestError(f"{model.manifest.name} has no target '{FLOAT_ONNX}'", "convert it to ONNX first")
     target, candidate = model.manifest.targets[FLOAT_ONNX], scratch / "candidate.onnx"
+
+    def measure(file: Path) -> float:
+        return fidelity.measure(file, target)
+
+    aside = _SET_ASIDE if goal > 0 else 0  # without a goal nothing will be kept in float
+    tried = _trials(source, histograms, inputs, scratch, observers)
     measured: dict[str, float] = {}
-    tried: dict[str, _Trial] = {}
+    for name, trial in tried.items():
+        quantize_onnx(source, candidate, trial.ranges, frozenset(trial.layers[:aside]), trial.mean_errors)
+        measured[name] = measure(candidate)
+    best = tried[max(measured, key=lambda name: measured[name])]
+    frontier = _search(source, best, candidate, measure, goal, budget_s)
+    candidate.unlink(missing_ok=True)
+    kept = next(c.kept for c in frontier if c.chosen)
+    return OnnxChoice(best.ranges, kept, best.mean_errors, frontier, measured)
+
+
+def refitted(
+    source: Path, choice: OnnxChoice, histograms: Histograms, inputs: Sequence[np.ndarray], scratch: Path
+) -> OnnxChoice:
+    """Return the choice with ranges and biases measured anew, with the observer and the float layers that were chosen.
+
+    For the half of the pictures that the choice was judged on: once it is made, they too may say what the ranges are.
+    source: the float ONNX. histograms, inputs: of all pictures.
+    Raises: EngineError when the model cannot run.
+    """
+    trials = _trials(source, histograms, inputs, scratch, [choice.ranges.observer])
+    trial = next(one for one in trials.values() if bool(one.mean_errors) == bool(choice.mean_errors))
+    return replace(choice, ranges=trial.ranges, mean_errors=trial.mean_errors)
+
+
+def _trials(
+    source: Path, histograms: Histograms, inputs: Sequence[np.ndarray], scratch: Path, observers: Sequence[str]
+) -> dict[str, _Trial]:
+    """Each observer with and without corrected biases, by its name."""
+    trials = {}
     for observer in observers:
         ranges = ranges_from(histograms, observer, bits=8, symmetric=True)
         noise = layer_noise(source, ranges, inputs, scratch)
         errors = {name: one.mean_error for name, one in noise.items() if one.mean_error is not None}
-        for corrected in (errors, {}):
-            trial = _Trial(ranges, list(noise), corrected)
-            quantize_onnx(source, candidate, ranges, frozenset(trial.layers[:_SET_ASIDE]), corrected)
-            name = f"{observer}, biases corrected" if corrected else observer
-            tried[name], measured[name] = trial, fidelity.measure(candidate, target)
-    best = tried[max(measured, key=lambda name: measured[name])]
+        trials[f"{observer}, biases corrected"] = _Trial(ranges, list(noise), errors)
+        trials[observer] = _Trial(ranges, list(noise), {})
+    return trials
+
+
+def _search(
+    source: Path, best: _Trial, candidate: Path, measure: Callable[[Path], float], goal: float, budget_s: float
+) -> list[Candidate]:
     costs = layer_costs(source)
     percentage = 0.0
 
@@ -92,16 +134,5 @@ def search_onnx(
         quantize_onnx(source, candidate, best.ranges, kept, best.mean_errors)
         return candidate
 
-    frontier = search(
-        best.layers,
-        build,
-        lambda file: fidelity.measure(file, target),
-        lambda _: percentage,
-        goal,
-        budget_s,
-        scratch / "onnx-search.json",
-        sha256(msgspec.json.encode([best.ranges, {k: v.tolist() for k, v in best.mean_errors.items()}])).hexdigest(),
-    )
-    candidate.unlink(missing_ok=True)
-    kept = next(c.kept for c in frontier if c.chosen)
-    return OnnxChoice(best.ranges, kept, best.mean_errors, frontier, measured)
+    state = candidate.with_name("onnx-search.json")
+    return search(best.layers, build, measure, lambda _: percentage, goal, budget_s, state, best.key)

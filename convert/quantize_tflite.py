@@ -3,7 +3,7 @@
 import contextlib
 import io
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from litert_quantizer import qtyping, recipe
 from litert_quantizer.quantizer import AlgorithmName, Quantizer
 
 from calibration.ranges import Ranges
+from convert.bias_correction import shift_biases
 from convert.tflite_edit import parse_model, read_model, tensor_name, write_model
 from edge.errors import ConfigError, ModelError
 
@@ -25,14 +26,20 @@ _INTEGER_TYPES = {3, 7, 9}  # TensorType UINT8, INT16, INT8
 
 
 def quantize_tflite(
-    source: Path, target: Path, precision: str, ranges: Ranges | None, keep_float: Collection[str] = frozenset()
+    source: Path,
+    target: Path,
+    precision: str,
+    ranges: Ranges | None,
+    keep_float: Collection[str] = frozenset(),
+    shifts: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Write `source`, a float32 .tflite file, at another precision.
 
     fp16 stores the weights as float16 and computes in float32; dynamic stores the larger weights as int8 and leaves
     small ones (depthwise filters) alone; int8 and int16x8 take float inputs and give float outputs, int8-io and
     uint8-io integers. ranges: of the source's tensors, for all but fp16 and dynamic. keep_float: names of tensors
-    whose producers stay float; every other operator that has an integer form is quantized.
+    whose producers stay float; every other operator that has an integer form is quantized. shifts: what to add to the
+    integer biases, from `convert.bias_correction`.
     Raises: ConfigError for an unknown precision, missing ranges or a target that cannot be written, ModelError for a
     source that cannot be quantized.
     """
@@ -64,6 +71,7 @@ def quantize_tflite(
             f"{source.name} cannot be quantized to {precision} ({said})", "calibrate this very file again"
         ) from exc
     _keep_output_names(model, quantized)
+    shift_biases(quantized, shifts or {})
     write_model(target, quantized)
 
 

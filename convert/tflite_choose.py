@@ -5,8 +5,8 @@ one half of the calibration pictures, and what they give is measured on the othe
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from calibration.collect import collect
 from calibration.collected import Histograms, ranges_from
 from calibration.ranges import Ranges
+from convert.bias_correction import bias_shifts
 from convert.quantize_tflite import quantize_tflite
 from convert.tflite_edit import Reader, op_name, read_model, tensor_name
 from convert.tflite_equalize import SATURATED, equalize_silu
@@ -37,6 +38,7 @@ SILU_LOW = -6.0
 
 _CLIPPED = "+silu"
 _EQUALIZING_INPUTS = 10
+_EVERY = 2  # input counts for the biases' shifts: means settle soon
 _Inputs = Callable[[], Iterable[np.ndarray]]
 
 
@@ -47,19 +49,24 @@ class Trial:
     observer: str
     equalized: int
     fidelity: float
+    corrected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The best way. source: the float file that was calibrated, equalized or not. ranges: of all the pictures."""
+    """The best way, as `quantize_tflite` takes it. trials: what was tried, best first.
+
+    source: the float file that was calibrated, equalized or not. ranges: of all the pictures. shifts: of the biases.
+    """
 
     source: Path
     ranges: Ranges
+    shifts: dict[str, np.ndarray]
     trials: tuple[Trial, ...]
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The trials, best first, ready for JSON."""
+        """The trials, ready for JSON."""
         return [msgspec.to_builtins(trial) for trial in self.trials]
 
 
@@ -80,31 +87,65 @@ def choose_ranges(
     first, second = halves
     equalized_file = folder / f"{source.stem}-equalized.tflite"
     equalized = equalize_silu(source, equalized_file, islice(first(), _EQUALIZING_INPUTS))
-    forms = [(source, 0)] + ([(equalized_file, len(equalized))] if equalized else [])
-    progress, done, observers = Progress("choosing ranges"), 0, list(candidates)
-    trial_file, trials, kept = folder / f".{source.stem}-trial.tflite", {}, {}
+    forms = {0: source, **({len(equalized): equalized_file} if equalized else {})}
+    trial_file = folder / f".{source.stem}-trial.tflite"
     try:
-        for file, count in forms:
-            kept[file] = collect(file, first())
-            clips = ("", _CLIPPED) if _sigmoid_inputs(file)["silu"] else ("",)
-            for observer in [f"{observer}{clip}" for observer in observers for clip in clips]:
-                quantize_tflite(file, trial_file, "int8", _ranges(file, kept[file], observer))
-                trials[Trial(observer, count, measure(trial_file))] = file
-                done += 1
-                progress.update(done, f"{observer}, {count} equalized", total=len(forms) * len(observers) * len(clips))
+        kept = {count: collect(file, first()) for count, file in forms.items()}
+        trials = _try(forms, kept, list(candidates), measure, trial_file)
+        best = max(trials, key=lambda trial: (trial.fidelity, -trial.equalized))  # of equals the first
+        file, histograms = forms[best.equalized], kept[best.equalized]
+        ranges = _ranges(file, histograms, best.observer)
+        shifts = _shifts(file, ranges, first(), trial_file)
+        quantize_tflite(file, trial_file, "int8", ranges, shifts=shifts)
+        corrected = replace(best, fidelity=measure(trial_file), corrected=True)
+        trials.append(corrected)
+        _add(histograms, collect(file, second()))
+        ranges = _ranges(file, histograms, best.observer)
+        if corrected.fidelity > best.fidelity:
+            best, shifts = corrected, _shifts(file, ranges, chain(first(), second()), trial_file)
+        else:
+            shifts = {}
     finally:
         trial_file.unlink(missing_ok=True)
-    ranked = sorted(trials, key=lambda trial: (-trial.fidelity, trial.equalized))  # equals: as they were tried
-    best = ranked[0]
     if equalized and not best.equalized:
         equalized_file.unlink()
-    progress.finish(done, f"{best.observer}, {best.equalized} equalized: fidelity {best.fidelity:.3f}")
-    everything = kept[trials[best]]
-    rest = collect(trials[best], second())
+    ranked = sorted(trials, key=lambda trial: (trial is not best, -trial.fidelity))
+    return Choice(file, ranges, shifts, tuple(ranked))
+
+
+def _try(
+    forms: dict[int, Path],
+    kept: dict[int, Histograms],
+    observers: list[str],
+    measure: Callable[[Path], float],
+    trial_file: Path,
+) -> list[Trial]:
+    """Measure every observer on every form of the float file."""
+    ways = [
+        (count, f"{observer}{clip}")
+        for count, file in forms.items()
+        for observer in observers
+        for clip in (("", _CLIPPED) if _sigmoid_inputs(file)["silu"] else ("",))
+    ]
+    progress, trials = Progress("choosing ranges", len(ways)), []
+    for count, observer in ways:
+        quantize_tflite(forms[count], trial_file, "int8", _ranges(forms[count], kept[count], observer))
+        trials.append(Trial(observer, count, measure(trial_file)))
+        progress.update(len(trials), observer)
+    best = max(trials, key=lambda trial: trial.fidelity)
+    progress.finish(len(trials), f"{best.observer}, {best.equalized} equalized: fidelity {best.fidelity:.3f}")
+    return trials
+
+
+def _shifts(file: Path, ranges: Ranges, inputs: Iterable[np.ndarray], trial_file: Path) -> dict[str, np.ndarray]:
+    quantize_tflite(file, trial_file, "int8", ranges)
+    return bias_shifts(file, trial_file, islice(inputs, 0, None, _EVERY))
+
+
+def _add(histograms: Histograms, rest: Histograms) -> None:
     for name, histogram in rest.whole.items():
-        everything.whole[name].merge(histogram)
-    everything.images += rest.images
-    return Choice(trials[best], _ranges(trials[best], everything, best.observer), tuple(ranked))
+        histograms.whole[name].merge(histogram)
+    histograms.images += rest.images
 
 
 def adapted(file: Path, ranges: Ranges, clip_silu: bool = False) -> Ranges:

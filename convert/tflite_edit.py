@@ -24,6 +24,7 @@ __all__ = [
     "op_name",
     "parse_model",
     "read_model",
+    "set_constant",
     "tensor_name",
     "write_model",
 ]
@@ -106,19 +107,26 @@ def constant(model: Any, tensor: Any) -> np.ndarray | None:
     return np.frombuffer(np.asarray(data, np.uint8).tobytes(), _DTYPES[tensor.type]).reshape(shape).copy()
 
 
+def set_constant(model: Any, tensor: Any, values: np.ndarray) -> None:
+    """Give a constant other values, of its own shape and type, in a buffer of its own."""
+    buffer = schema.BufferT()
+    buffer.data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
+    model.buffers.append(buffer)
+    tensor.buffer = len(model.buffers) - 1
+
+
 def add_constant(model: Any, name: str, values: np.ndarray) -> int:
     """Add a float32 constant (values: its shape) and return the index of its tensor."""
-    buffer = schema.BufferT()
-    buffer.data = np.frombuffer(np.ascontiguousarray(values, np.float32).tobytes(), np.uint8)
-    model.buffers.append(buffer)
-    return add_tensor(model, name, values.shape, len(model.buffers) - 1)
+    index = add_tensor(model, name, values.shape)
+    set_constant(model, model.subgraphs[0].tensors[index], values.astype(np.float32))
+    return index
 
 
-def add_tensor(model: Any, name: str, shape: Sequence[int], buffer: int = 0) -> int:
-    """Add a float32 tensor and return its index; buffer 0 is that of all activations."""
+def add_tensor(model: Any, name: str, shape: Sequence[int]) -> int:
+    """Add a float32 activation and return the index of its tensor."""
     tensor = schema.TensorT()
     tensor.name, tensor.type, tensor.hasRank = name.encode(), schema.TensorType.FLOAT32, True
-    tensor.shape, tensor.buffer = [int(n) for n in shape], buffer
+    tensor.shape, tensor.buffer = [int(n) for n in shape], 0  # the empty buffer of all activations
     model.subgraphs[0].tensors.append(tensor)
     return len(model.subgraphs[0].tensors) - 1
 

@@ -23,6 +23,7 @@ from convert.tflite_edit import (
     constant,
     op_name,
     read_model,
+    set_constant,
     tensor_name,
     write_model,
 )
@@ -161,13 +162,10 @@ def _equalize(model: Any, silu: _Silu, factor: np.ndarray) -> None:
 
 
 def _scale(model: Any, index: int, factor: np.ndarray, axis: int) -> None:
-    """Give a constant of its own its values times `factor` (C,) along an axis; others may share its buffer."""
+    """Multiply a constant by `factor` (C,) along an axis."""
     tensor = model.subgraphs[0].tensors[index]
     values = constant(model, tensor)
     assert values is not None  # _owns_weights
     shape = [1] * values.ndim
     shape[axis] = -1
-    buffer = schema.BufferT()
-    buffer.data = np.frombuffer((values * factor.reshape(shape)).astype(np.float32).tobytes(), np.uint8)
-    model.buffers.append(buffer)
-    tensor.buffer = len(model.buffers) - 1
+    set_constant(model, tensor, (values * factor.reshape(shape)).astype(np.float32))

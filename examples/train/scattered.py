@@ -1,4 +1,4 @@
-"""Pictures with boxes known by construction: small grey pictures of things, laid in any colour over backgrounds."""
+"""Pictures with boxes known by construction: digits on cards, in any colours and sizes, over real backgrounds."""
 
 import sys
 from pathlib import Path
@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 
 SIDE = 96  # px of a scene
-SIZES = 14, 60  # px of a thing
-MOST_THINGS = 4
-INK = 0.3  # of the full tone: what counts as the thing, for its box
+SIZES = 18, 56  # px of a card
+MARGIN = 0.1  # of a card, on each side of its digit
+MOST_CARDS = 3
 
 
 class Scene(NamedTuple):
@@ -71,26 +71,31 @@ def _scene(rng: np.random.Generator, images: np.ndarray, labels: np.ndarray, beh
     picture = _piece(rng, behind)
     boxes: list[tuple[float, ...]] = []
     kinds = []
-    wanted = rng.integers(1, MOST_THINGS + 1)
+    wanted = rng.integers(1, MOST_CARDS + 1)
     for _ in range(4 * wanted):  # not every place is free
         which = rng.integers(len(images))
         size = int(np.exp(rng.uniform(*np.log(SIZES))))
-        thing = np.clip(cv2.resize(images[which], (size, size), interpolation=cv2.INTER_CUBIC), 0, 1)
-        rows, columns = np.where((thing > INK).any(axis=1))[0], np.where((thing > INK).any(axis=0))[0]
-        if not len(rows):
+        x1, y1 = rng.integers(0, SIDE - size + 1, 2)
+        x2, y2 = x1 + size, y1 + size
+        if any(x1 < b[2] and b[0] < x2 and y1 < b[3] and b[1] < y2 for b in boxes):
             continue
-        x, y = rng.integers(0, SIDE - size + 1, 2)
-        box = (x + columns[0], y + rows[0], x + columns[-1] + 1, y + rows[-1] + 1)
-        if any(box[0] < b[2] and b[0] < box[2] and box[1] < b[3] and b[1] < box[3] for b in boxes):
-            continue
-        under = picture[y : y + size, x : x + size].astype(np.float32)
-        under += (_colour(rng, under) - under) * thing[..., None]
-        picture[y : y + size, x : x + size] = under.round()
-        boxes.append(box)
+        picture[y1:y2, x1:x2] = _card(rng, images[which], size)
+        boxes.append((x1, y1, x2, y2))
         kinds.append(labels[which])
         if len(boxes) == wanted:
             break
     return Scene(picture, np.array(boxes, np.float32).reshape(-1, 4), np.array(kinds, np.int64))
+
+
+def _card(rng: np.random.Generator, image: np.ndarray, size: int) -> np.ndarray:
+    """Return a light card with the image (H, W) float32 as dark ink on it, (size, size, 3) uint8 BGR."""
+    margin = round(size * MARGIN)
+    inside = size - 2 * margin
+    tone = np.zeros((size, size, 1), np.float32)
+    ink = cv2.resize(image, (inside, inside), interpolation=cv2.INTER_LINEAR)
+    tone[margin : margin + inside, margin : margin + inside, 0] = ink
+    paper, colour = rng.uniform(170, 255, 3), rng.uniform(0, 90, 3)
+    return np.uint8(paper + (colour - paper) * tone)
 
 
 def _piece(rng: np.random.Generator, behind: np.ndarray) -> np.ndarray:
@@ -98,9 +103,3 @@ def _piece(rng: np.random.Generator, behind: np.ndarray) -> np.ndarray:
     y, x = (rng.integers(0, n - side + 1) for n in behind.shape[:2])
     piece = cv2.resize(behind[y : y + side, x : x + side], (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     return np.ascontiguousarray(piece[:, ::-1] if rng.random() < 0.5 else piece)
-
-
-def _colour(rng: np.random.Generator, under: np.ndarray) -> np.ndarray:
-    """Return a BGR colour, (3,) float32, that stands out from the pixels (H, W, 3) it is laid on."""
-    light = under.mean() < 128
-    return rng.uniform(*((170, 255) if light else (0, 85)), 3).astype(np.float32)

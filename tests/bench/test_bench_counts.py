@@ -233,6 +233,23 @@ def test_blocks_too_short_for_the_meter_have_no_power_of_their_own():
     assert judged(report, power_w_max=500) == {"power_w_max": (None, False)}
 
 
+def test_a_meter_that_saw_less_than_half_of_a_set_up_says_nothing_of_it():
+    a, _, sampler = interleaved()
+    sampler.samples = sampler.samples[:20]  # the first four blocks, A's of them being two of six
+    assert power_of(sampler, a, alone=False) is None
+    assert power_of(sampler, a, alone=True) is not None
+
+
+def test_what_the_sampler_saw_of_throttling_marks_the_run():
+    sampler = sampler_of([(t, 3.0) for t in range(11)])
+    recording = recording_of("run", [block_of(0, 10, 100)])
+    assert reported(measured_of([recording], sampler)).valid
+    sampler.throttle.states["cooling state of cpufreq-cpu0 (cooling_device0)"] = 2.0
+    found = reported(measured_of([recording], sampler))
+    assert not found.valid
+    assert found.findings[0].text == "cooling state of cpufreq-cpu0 (cooling_device0) was up to 2"
+
+
 def test_the_tail_is_compared_too():
     a, b, sampler = interleaved()
     for block in b.blocks:
@@ -251,16 +268,19 @@ def test_memory_that_grows_has_a_slope():
     assert resources_of(sampler_of(rows[:50]), 1.0, 50.0).rss_slope_mb_per_hour is None
 
 
+def cpu_s_per_frame(report: Report) -> float:
+    return report.resources.cpu_cores * report.setups[0].elapsed_s / report.setups[0].frames
+
+
 def test_a_busy_engine_is_seen_in_the_cores(engine_file, options, tmp_path):
+    """Its CPU time per frame is known also where others leave it little of a core."""
+    found = {}
     for kind in ("spin", "sleep2"):
-        words = ["--model", engine_file(kind), "--seconds", 0.5, "--repeats", 1, "--warm-up", 2]
+        words = ["--model", engine_file(kind), "--frames", 100, "--repeats", 1, "--warm-up", 2]
         execute(options(*words, "--json", tmp_path / f"{kind}.json"))
-    spin, sleep = (
-        msgspec.json.decode((tmp_path / f"{kind}.json").read_bytes(), type=Report).resources.cpu_cores
-        for kind in ("spin", "sleep2")
-    )
-    assert spin > 0.3
-    assert spin > 1.5 * sleep
+        found[kind] = msgspec.json.decode((tmp_path / f"{kind}.json").read_bytes(), type=Report)
+    assert 0.0025 < cpu_s_per_frame(found["spin"]) < 0.006
+    assert cpu_s_per_frame(found["sleep2"]) < 0.0025
 
 
 def test_the_power_of_a_board_stands_in_the_file(engine_file, options, tmp_path):

@@ -15,7 +15,7 @@ from calibration.collect import collect  # noqa: E402
 from calibration.preprocessed import tensors  # noqa: E402
 from convert.fidelity import Fidelity  # noqa: E402
 from convert.float_model import FLOAT_ONNX, FloatModel, write_manifest  # noqa: E402
-from convert.onnx_search import OBSERVERS, OnnxChoice, search_onnx  # noqa: E402
+from convert.onnx_search import OBSERVERS, OnnxChoice, refitted, search_onnx  # noqa: E402
 from convert.quantize_onnx import layer_costs, layer_names, quantize_onnx  # noqa: E402
 from edge.errors import ManifestError  # noqa: E402
 from edge.evaluation.datasets import read_picture  # noqa: E402
@@ -103,3 +103,14 @@ def test_without_a_float_onnx_there_is_nothing_to_search(model, pictures, tmp_pa
     histograms = collect(model.folder / "float.onnx", [np.zeros((1, 3, SIZE, SIZE), np.float32)], threads=1)
     with pytest.raises(ManifestError, match="onnx-fp32"):
         search_onnx(without, histograms, [], fidelity, 0.9, 1.0, tmp_path)
+
+
+def test_refitting_changes_the_figures_and_nothing_else(model, pictures, tmp_path):
+    choice = chosen(model, pictures, 0.999, tmp_path)
+    source, spec = model.folder / "float.onnx", TensorSpec("image", (1, 3, SIZE, SIZE), np.dtype(np.float32), "NCHW")
+    inputs = list(tensors(map(read_picture, pictures), CONTRACT, spec))
+    again = refitted(source, choice, collect(source, inputs, threads=1), inputs, tmp_path)
+    assert again.ranges.images == 2 * choice.ranges.images
+    assert again.ranges.tensors != choice.ranges.tensors
+    assert (again.kept, again.ranges.observer) == (choice.kept, choice.ranges.observer)
+    assert again.mean_errors.keys() == choice.mean_errors.keys()
