@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
-from convert.tflite_edit import constant, op_name, read_model, set_constant, tensor_name
+from convert.tflite_edit import Reader, constant, op_name, read_model, set_constant, tensor_name
 from edge.errors import EngineError
 
 __all__ = ["bias_shifts", "shift_biases"]
@@ -32,13 +32,17 @@ def bias_shifts(source: Path, quantized: Path, inputs: Iterable[np.ndarray]) -> 
     tensors = model.subgraphs[0].tensors
     layers = [op for op in model.subgraphs[0].operators if _is_integer(model, op)]
     means = _means(quantized, model, sorted({op.inputs[0] for op in layers}), inputs)
-    weights = {tensor_name(t): t for t in exact.subgraphs[0].tensors}
+    names = [tensor_name(t) for t in exact.subgraphs[0].tensors]
+    reader = Reader(exact)
+    weighted = [op for op in exact.subgraphs[0].operators if op_name(exact, op) in _WEIGHTED]
+    makers = {names[op.inputs[1]]: op for op in weighted if len(reader.readers(op.inputs[1])) == 1}
     shifts = {}
     for op in layers:
         tensor = tensors[op.inputs[1]]
-        true = constant(exact, weights[tensor_name(tensor)])
+        maker = makers.get(tensor_name(tensor))  # weights that several layers share lose differently in each
+        true = None if maker is None else constant(exact, exact.subgraphs[0].tensors[maker.inputs[1]])
         stored = constant(model, tensor)
-        if true is None or stored is None:
+        if maker is None or true is None or stored is None:
             continue
         scales = np.asarray(tensor.quantization.scale, np.float64)
         axis = tensor.quantization.quantizedDimension if len(scales) > 1 else 0
@@ -47,7 +51,7 @@ def bias_shifts(source: Path, quantized: Path, inputs: Iterable[np.ndarray]) -> 
         lost = true.astype(np.float64) - stored * scales.reshape(shape)
         lost = lost.sum(axis=_WEIGHTED[op_name(model, op)])
         shift = lost * means[op.inputs[0]] if lost.ndim == 1 else lost @ means[op.inputs[0]]
-        shifts[tensor_name(tensors[op.outputs[0]])] = shift
+        shifts[names[maker.outputs[0]]] = shift
     return shifts
 
 

@@ -1,8 +1,11 @@
 """The ONNX files: float16, and the explicit Q/DQ file that every TensorRT reads."""
 
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from calibration.collect import collect
 from calibration.collected import Histograms, read_histograms, write_histograms
@@ -12,7 +15,7 @@ from convert.calibrated import fidelity_on, halves, inputs_of
 from convert.float_model import FLOAT_ONNX, FloatModel
 from convert.made import Made
 from convert.onnx_float16 import write_float16
-from convert.onnx_search import OBSERVERS, search_onnx
+from convert.onnx_search import OBSERVERS, refitted, search_onnx
 from convert.quantize_onnx import layer_names, quantize_onnx
 from convert.request import ConvertRequest, Job
 from convert.workspace import Workspace, writing
@@ -26,7 +29,7 @@ GOAL = 0.9
 SEARCH_S = 600.0
 """How long --precision mixed searches where --search does not say."""
 
-_INPUTS = 16
+_INPUTS = 24
 
 
 def make_onnx(
@@ -48,20 +51,24 @@ def make_onnx(
     first, second = halves(pictures)
     if request.observer:
         check_observer(request.observer)
-    inputs = inputs_of(model, source, first)
+    given, other = inputs_of(model, source, first), inputs_of(model, source, second)
     scratch = work.folder / "onnx"
     with writing(scratch):
         scratch.mkdir(exist_ok=True)
+    histograms = _histograms(scratch / "histograms.npz", source, given)
     choice = search_onnx(
         model,
-        _histograms(scratch / "histograms.npz", source, first, model),
-        [values for _, values in zip(range(_INPUTS), inputs(), strict=False)],
+        histograms,
+        list(islice(given(), _INPUTS)),
         fidelity_on(model, FLOAT_ONNX, second, work, request.threads),
         GOAL if job.precision == "mixed" else 0.0,
         request.search_s or SEARCH_S,
         scratch,
         (request.observer,) if request.observer else OBSERVERS,
     )
+    everything = collect(source, chain(given(), other()), known=histograms)  # goes on after the first half
+    both = [*islice(given(), _INPUTS // 2), *islice(other(), _INPUTS // 2)]
+    choice = refitted(source, choice, everything, both, scratch)
     kept = choice.kept if job.precision == "mixed" else frozenset()
     quantize_onnx(source, target, choice.ranges, kept, choice.mean_errors)
     made.observer = choice.ranges.observer
@@ -76,9 +83,9 @@ def make_onnx(
     return made
 
 
-def _histograms(file: Path, source: Path, pictures: CalibrationSet, model: FloatModel) -> Histograms:
+def _histograms(file: Path, source: Path, inputs: Callable[[], Iterator[np.ndarray]]) -> Histograms:
     """Of the first half of the pictures; an interrupted collection goes on."""
     known = read_histograms(file) if file.exists() else None
-    found = collect(source, inputs_of(model, source, pictures)(), known=known, checkpoint=file)
+    found = collect(source, inputs(), known=known, checkpoint=file)
     write_histograms(file, found)
     return found

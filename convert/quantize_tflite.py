@@ -3,7 +3,8 @@
 import contextlib
 import io
 import re
-from collections.abc import Collection, Mapping
+import warnings
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def quantize_tflite(
         raise ConfigError(f"{source.name} has no layer '{unknown[0]}' to keep in float", "name the tensor it makes")
     statistics = None if precision in _WEIGHT_ONLY or ranges is None else _statistics(model, ranges)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # its bars
+        with _silence():
             quantizer = Quantizer(source.read_bytes())
             _set_recipe(quantizer, precision)
             if keep_float:
@@ -70,8 +71,8 @@ def quantize_tflite(
         raise ModelError(
             f"{source.name} cannot be quantized to {precision} ({said})", "calibrate this very file again"
         ) from exc
-    _keep_output_names(model, quantized)
     shift_biases(quantized, shifts or {})
+    _keep_output_names(model, quantized)
     write_model(target, quantized)
 
 
@@ -81,6 +82,15 @@ def layer_names(source: Path) -> list[str]:
     Raises: ModelError when the file cannot be read.
     """
     return list(_scopes(read_model(source)))
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the library's bars, reports and warnings to itself."""
+    nowhere = io.StringIO()
+    with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _scopes(model: Any) -> dict[str, str]:

@@ -38,6 +38,7 @@ SILU_LOW = -6.0
 
 _CLIPPED = "+silu"
 _EQUALIZING_INPUTS = 10
+_CORRECTED = 3  # trials whose biases are corrected too
 _EVERY = 2  # input counts for the biases' shifts: means settle soon
 _Inputs = Callable[[], Iterable[np.ndarray]]
 
@@ -92,25 +93,29 @@ def choose_ranges(
     try:
         kept = {count: collect(file, first()) for count, file in forms.items()}
         trials = _try(forms, kept, list(candidates), measure, trial_file)
-        best = max(trials, key=lambda trial: (trial.fidelity, -trial.equalized))  # of equals the first
+        for trial in sorted(trials, key=_order)[:_CORRECTED]:
+            file, ranges = (
+                forms[trial.equalized],
+                _ranges(forms[trial.equalized], kept[trial.equalized], trial.observer),
+            )
+            shifts = _shifts(file, ranges, first(), trial_file)
+            quantize_tflite(file, trial_file, "int8", ranges, shifts=shifts)
+            trials.append(replace(trial, fidelity=measure(trial_file), corrected=True))
+        best = min(trials, key=_order)
         file, histograms = forms[best.equalized], kept[best.equalized]
-        ranges = _ranges(file, histograms, best.observer)
-        shifts = _shifts(file, ranges, first(), trial_file)
-        quantize_tflite(file, trial_file, "int8", ranges, shifts=shifts)
-        corrected = replace(best, fidelity=measure(trial_file), corrected=True)
-        trials.append(corrected)
         _add(histograms, collect(file, second()))
         ranges = _ranges(file, histograms, best.observer)
-        if corrected.fidelity > best.fidelity:
-            best, shifts = corrected, _shifts(file, ranges, chain(first(), second()), trial_file)
-        else:
-            shifts = {}
+        shifts = _shifts(file, ranges, chain(first(), second()), trial_file) if best.corrected else {}
     finally:
         trial_file.unlink(missing_ok=True)
     if equalized and not best.equalized:
         equalized_file.unlink()
-    ranked = sorted(trials, key=lambda trial: (trial is not best, -trial.fidelity))
-    return Choice(file, ranges, shifts, tuple(ranked))
+    return Choice(file, ranges, shifts, tuple(sorted(trials, key=_order)))
+
+
+def _order(trial: Trial) -> tuple[float, int, bool]:
+    """The most faithful first; of equals the simplest, and then (sorting keeps the order) the first that was tried."""
+    return -trial.fidelity, trial.equalized, trial.corrected
 
 
 def _try(

@@ -1,19 +1,20 @@
-"""A small anchor-free detector in Keras, trained on digits that lie scattered over real pictures, and what int8 costs.
+"""A small anchor-free detector in Keras, trained on digits on cards scattered over real pictures, and what int8 costs.
 
     python examples/train/detector.py --backgrounds PICTURES          any folder of photos; smooth noise without
     python examples/train/detector.py --digits FILE.npz               other things: images (N, H, W) uint8, labels (N,)
 
-Every box is known by construction, since the digits are laid there by the recipe itself. The head is YOLOX's (Ge et
+Every box is known by construction, since the cards are laid there by the recipe itself. The head is YOLOX's (Ge et
 al., 2021): boxes, objectness and scores apart, at strides 8, 16 and 32, so that the converter knows it.
 """
 
 import argparse
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
 import numpy as np
-from scattered import SIDE, Scene, backgrounds, glyphs, scenes
+from scattered import SIDE, Scene, backgrounds, digits, scenes
 from shell import harrier, new_folder, run_and_listen, summary, write_pictures
 
 from convert.quiet import quiet
@@ -23,8 +24,8 @@ with quiet():  # TensorFlow greets at length
     from keras import layers, ops
 
 STRIDES = (8, 16, 32)
-LARGEST = (22, 44, SIDE)  # px, of the objects that a stride's cells are to find
-CALIBRATED = 100
+LARGEST = (40, 80, SIDE)  # px, of the objects that a stride's cells are to find: fine cells tell digits better
+BATCH, CALIBRATED = 16, 100
 
 
 def main() -> None:
@@ -32,21 +33,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backgrounds", type=Path, help="folder of pictures")
     parser.add_argument("--digits", type=Path, help="an .npz of small pictures (scikit-learn's handwritten digits)")
-    parser.add_argument("--pictures", type=int, default=1500, help="to train on (1500)")
+    parser.add_argument("--pictures", type=int, default=1500, help="to train on in an epoch, new ones each time (1500)")
     parser.add_argument("--tested", type=int, default=200, help="to measure on (200)")
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--out", type=Path, default=Path("detector-out"), help="folder to write")
     arguments = parser.parse_args()
     out = new_folder(arguments.out)
-    (seen, seen_labels), (unseen, unseen_labels), names = glyphs(arguments.digits)
+    learnt, unseen, names = digits(arguments.digits)
     behind, behind_unseen = backgrounds(arguments.backgrounds)
     rng = np.random.default_rng(0)
-    learnt = scenes(rng, arguments.pictures, seen, seen_labels, behind)
-    tested = scenes(rng, arguments.tested, unseen, unseen_labels, behind_unseen)
     (out / "labels.txt").write_text("\n".join(names) + "\n")
-    train(learnt, len(names), arguments.epochs, out / "detector.keras")
-    calibration = write_pictures(out / "calibration", np.stack([scene.image for scene in learnt[:CALIBRATED]]))
-    evaluation = write_coco(out / "validation", tested, names)
+    makers = (scenes(rng, arguments.pictures, learnt, behind) for _ in range(arguments.epochs))
+    train(makers, arguments.epochs * arguments.pictures, len(names), out / "detector.keras")
+    images = [scene.image for scene in scenes(rng, CALIBRATED, learnt, behind)]
+    calibration = write_pictures(out / "calibration", np.stack(images))
+    evaluation = write_coco(out / "validation", scenes(rng, arguments.tested, unseen, behind_unseen), names)
     harrier(
         *("convert", out / "detector.keras", "--to", "tflite", "--precision", "fp32,fp16,int8"),
         *("--labels", out / "labels.txt", "--calibration", calibration, "--eval", evaluation),
@@ -80,16 +81,16 @@ def write_coco(folder: Path, made: list[Scene], names: list[str]) -> Path:
     return path
 
 
-def train(made: list[Scene], classes: int, epochs: int, path: Path) -> None:
-    """Train on the scenes, and save the network with its three outputs, the scores as probabilities."""
+def train(epochs: Iterable[list[Scene]], pictures: int, classes: int, path: Path) -> None:
+    """Train on the scenes of each epoch, `pictures` in all, and save the network, the scores as probabilities."""
     keras.utils.set_random_seed(1)
     image, boxes, objectness, scores = network(classes)
     trained = keras.Model(image, layers.Concatenate()([boxes, objectness, scores]))
-    batch = 32
-    steps = epochs * -(-len(made) // batch)
-    trained.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(4e-3, steps)), loss)
-    truth = np.stack([cells_of(scene, classes) for scene in made])
-    trained.fit(np.stack([scene.image for scene in made]), truth, batch_size=batch, epochs=epochs, verbose=2)
+    rate = keras.optimizers.schedules.CosineDecay(6e-3, pictures // BATCH)
+    trained.compile(keras.optimizers.Adam(rate), loss)
+    for made in epochs:
+        truth = np.stack([cells_of(scene, classes) for scene in made])
+        trained.fit(np.stack([scene.image for scene in made]), truth, batch_size=BATCH, verbose=2)
     outputs = {
         "boxes": boxes,
         "objectness": layers.Activation("sigmoid", name="objectness_probability")(objectness),
@@ -119,7 +120,7 @@ def network(classes: int) -> list[keras.KerasTensor]:
 
 
 def cells_of(scene: Scene, classes: int) -> np.ndarray:
-    """Return what each cell is to say, (N, 4 + 1 + classes) float32; an object's cell shares it with two neighbours.
+    """Return what each cell is to say, (N, 4 + 1 + classes) float32: that of an object's centre stands for it.
 
     A box is its centre in cells from the cell's corner, and the logarithm of its size in cells.
     """
@@ -127,15 +128,11 @@ def cells_of(scene: Scene, classes: int) -> np.ndarray:
     for (x1, y1, x2, y2), label in zip(scene.xyxy, scene.labels, strict=True):
         width, height = x2 - x1, y2 - y1
         level = next(i for i, most in enumerate(LARGEST) if max(width, height) <= most)
-        stride, grid = STRIDES[level], grids[level]
-        x, y = (x1 + x2) / 2 / stride, (y1 + y2) / 2 / stride
-        column, row = int(x), int(y)
-        beside = column + (1 if x - column > 0.5 else -1), row + (1 if y - row > 0.5 else -1)
-        for i, j in ((beside[0], row), (column, beside[1]), (column, row)):
-            if 0 <= i < len(grid) and 0 <= j < len(grid):
-                grid[j, i] = 0
-                grid[j, i, :5] = x - i, y - j, np.log(width / stride), np.log(height / stride), 1
-                grid[j, i, 5 + label] = 1
+        x, y = (x1 + x2) / 2 / STRIDES[level], (y1 + y2) / 2 / STRIDES[level]
+        cell = grids[level][int(y), int(x)]
+        cell[:] = 0
+        cell[:5] = x % 1, y % 1, np.log(width / STRIDES[level]), np.log(height / STRIDES[level]), 1
+        cell[5 + label] = 1
     return np.concatenate([grid.reshape(-1, 5 + classes) for grid in grids])
 
 
@@ -144,11 +141,11 @@ def loss(truth: keras.KerasTensor, found: keras.KerasTensor) -> keras.KerasTenso
     positive = truth[..., 4]
     count = ops.maximum(ops.sum(positive), 1.0)
     entropy = ops.binary_crossentropy(truth[..., 4:], found[..., 4:], from_logits=True)
-    near_low = [b[..., :2] - ops.exp(ops.clip(b[..., 2:4], -4, 4)) / 2 for b in (truth, found)]
-    near_high = [b[..., :2] + ops.exp(ops.clip(b[..., 2:4], -4, 4)) / 2 for b in (truth, found)]
-    sides = ops.maximum(ops.minimum(*near_high) - ops.maximum(*near_low), 0.0)
+    low = [b[..., :2] - ops.exp(ops.clip(b[..., 2:4], -4, 4)) / 2 for b in (truth, found)]
+    high = [b[..., :2] + ops.exp(ops.clip(b[..., 2:4], -4, 4)) / 2 for b in (truth, found)]
+    sides = ops.maximum(ops.minimum(*high) - ops.maximum(*low), 0.0)
     shared = sides[..., 0] * sides[..., 1]
-    areas = [ops.prod(high - low, axis=-1) for high, low in zip(near_high, near_low, strict=True)]
+    areas = [ops.prod(last - first, axis=-1) for first, last in zip(low, high, strict=True)]
     overlap = shared / (areas[0] + areas[1] - shared + 1e-6)
     apart = ops.sum(ops.abs(truth[..., :4] - found[..., :4]), axis=-1)  # where boxes do not overlap, IoU says nothing
     cell = ops.sum(entropy[..., 1:], axis=-1) + 3 * (1 - overlap) + 0.3 * apart

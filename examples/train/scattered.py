@@ -21,8 +21,15 @@ class Scene(NamedTuple):
     labels: np.ndarray
 
 
-def glyphs(file: Path | None) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray], list[str]]:
-    """Return (images (N, H, W) float32 in 0..1, labels (N,) int64) to learn from, those to test with, and the names."""
+class Digits(NamedTuple):
+    """images (N, H, W) float32, 0 paper to 1 ink, labels (N,) int64."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+def digits(file: Path | None) -> tuple[Digits, Digits, list[str]]:
+    """Return those to learn from, those to test with, and the names: scikit-learn's, or an .npz file's."""
     if file:
         with np.load(file) as stored:
             images, labels = stored["images"] / np.float32(255), stored["labels"].astype(np.int64)
@@ -32,12 +39,12 @@ def glyphs(file: Path | None) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.n
             from sklearn.datasets import load_digits
         except ImportError:
             sys.exit("the digits come with scikit-learn: pip install scikit-learn, or give --digits FILE.npz")
-        digits = load_digits()
-        images, labels = np.float32(digits.images / 16), digits.target.astype(np.int64)
+        stored = load_digits()
+        images, labels = np.float32(stored.images / 16), stored.target.astype(np.int64)
         names = [str(name) for name in range(10)]
     order = np.random.default_rng(0).permutation(len(images))
     learnt, tested = order[len(order) // 5 :], order[: len(order) // 5]
-    return (images[learnt], labels[learnt]), (images[tested], labels[tested]), names
+    return Digits(images[learnt], labels[learnt]), Digits(images[tested], labels[tested]), names
 
 
 def backgrounds(folder: Path | None) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -60,28 +67,26 @@ def shrunk(image: np.ndarray) -> np.ndarray:
     return cv2.resize(image, size_wh, interpolation=cv2.INTER_AREA)
 
 
-def scenes(
-    rng: np.random.Generator, count: int, images: np.ndarray, labels: np.ndarray, behind: list[np.ndarray]
-) -> list[Scene]:
-    """Return so many scenes of things (N, H, W) float32 of these labels (N,) before pieces of these pictures."""
-    return [_scene(rng, images, labels, behind[rng.integers(len(behind))]) for _ in range(count)]
+def scenes(rng: np.random.Generator, count: int, ink: Digits, behind: list[np.ndarray]) -> list[Scene]:
+    """Return so many scenes of cards with these digits before pieces of these pictures."""
+    return [_scene(rng, ink, behind[rng.integers(len(behind))]) for _ in range(count)]
 
 
-def _scene(rng: np.random.Generator, images: np.ndarray, labels: np.ndarray, behind: np.ndarray) -> Scene:
+def _scene(rng: np.random.Generator, ink: Digits, behind: np.ndarray) -> Scene:
     picture = _piece(rng, behind)
     boxes: list[tuple[float, ...]] = []
     kinds = []
     wanted = rng.integers(1, MOST_CARDS + 1)
     for _ in range(4 * wanted):  # not every place is free
-        which = rng.integers(len(images))
+        which = rng.integers(len(ink.labels))
         size = int(np.exp(rng.uniform(*np.log(SIZES))))
         x1, y1 = rng.integers(0, SIDE - size + 1, 2)
         x2, y2 = x1 + size, y1 + size
         if any(x1 < b[2] and b[0] < x2 and y1 < b[3] and b[1] < y2 for b in boxes):
             continue
-        picture[y1:y2, x1:x2] = _card(rng, images[which], size)
+        picture[y1:y2, x1:x2] = _card(rng, ink.images[which], size)
         boxes.append((x1, y1, x2, y2))
-        kinds.append(labels[which])
+        kinds.append(ink.labels[which])
         if len(boxes) == wanted:
             break
     return Scene(picture, np.array(boxes, np.float32).reshape(-1, 4), np.array(kinds, np.int64))
