@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("GLOG_minloglevel", "2")
@@ -33,6 +34,11 @@ def main() -> None:
         yolox(Path(shared))
     else:
         print("HARRIER_SHARED is not set: YOLOX-Nano is not measured")
+    bundle = os.environ.get("HARRIER_PEERS_BUNDLE")  # `harrier convert yolox_nano.onnx --out BUNDLE`
+    if shared and bundle:
+        yolox_litert(Path(shared), Path(bundle))
+    else:
+        print("HARRIER_PEERS_BUNDLE is not set: YOLOX-Nano in LiteRT is not measured")
 
 
 def harrier(model: str, frames: list[np.ndarray]) -> Pipeline:
@@ -62,8 +68,7 @@ def faces(frame: np.ndarray) -> None:
 def yolox(shared: Path) -> None:
     """YOLOX-Nano on real pictures as a camera would give them, 640x480."""
     model = str(shared / "models/yolox_nano.onnx")
-    listed = sorted((shared / "data/coco-val80/images").glob("*.jpg"))[:20]
-    frames = [cv2.resize(cv2.imread(str(path)), (640, 480)) for path in listed]
+    frames = camera_frames(shared)
     pipeline = harrier(model, frames)
     options = ort.SessionOptions()
     options.intra_op_num_threads = THREADS
@@ -74,6 +79,11 @@ def yolox(shared: Path) -> None:
     network = cv2.dnn.readNetFromONNX(model)
     prepared = [letterbox(frame) for frame in frames]  # the engine alone gets the same frames, made ready before
 
+    def network_of(tensor: np.ndarray) -> np.ndarray:
+        return session.run(None, {"images": tensor})[0][0]
+
+    check_same(pipeline, lambda i: detections(network_of(prepared[i])), len(frames))
+
     def opencv(i: int) -> object:
         network.setInput(letterbox(frames[i % len(frames)]))
         return detections(network.forward()[0])
@@ -81,7 +91,9 @@ def yolox(shared: Path) -> None:
     times = take_turns(
         {
             "Harrier": lambda i: pipeline.step(),
-            "ONNX Runtime alone (no pre- and post-)": lambda i: session.run(None, {"images": prepared[i % len(frames)]}),
+            "ONNX Runtime alone (no pre- and post-)": lambda i: session.run(
+                None, {"images": prepared[i % len(frames)]}
+            ),
             "ONNX Runtime + plain numpy": lambda i: detections(
                 session.run(None, {"images": letterbox(frames[i % len(frames)])})[0][0]
             ),
@@ -90,6 +102,53 @@ def yolox(shared: Path) -> None:
         ROUNDS,
     )
     show("YOLOX-Nano 416, 640x480, 20 pictures", times, "Harrier")
+
+
+def yolox_litert(shared: Path, bundle: Path) -> None:
+    """YOLOX-Nano's float TFLite file, beside LiteRT alone and LiteRT with plain numpy."""
+    frames = camera_frames(shared)
+    config = RunConfig(engine=EngineSection(target="tflite-fp32", threads=THREADS))
+    model = open_model(str(bundle), config.engine)
+    pipeline = Pipeline(MemorySource(frames), model, [], config)
+    interpreter = Interpreter(str(model.file), num_threads=THREADS)
+    interpreter.allocate_tensors()
+    image = interpreter.get_input_details()[0]["index"]
+    outputs = {detail["shape"][-1]: detail["index"] for detail in interpreter.get_output_details()}
+    prepared = [np.ascontiguousarray(letterbox(frame).transpose(0, 2, 3, 1)) for frame in frames]
+
+    def alone(i: int) -> None:
+        interpreter.set_tensor(image, prepared[i % len(frames)])
+        interpreter.invoke()
+
+    def plain(i: int) -> list[tuple]:
+        interpreter.set_tensor(image, letterbox(frames[i % len(frames)]).transpose(0, 2, 3, 1))
+        interpreter.invoke()
+        parts = [interpreter.get_tensor(outputs[width])[0] for width in (4, 1, 80)]
+        return detections(np.concatenate(parts, axis=1))
+
+    check_same(pipeline, plain, len(frames))
+    contestants = {
+        "Harrier": lambda i: pipeline.step(),
+        "LiteRT alone (no pre- and post-)": alone,
+        "LiteRT + plain numpy": plain,
+    }
+    show("YOLOX-Nano 416 in LiteRT, 640x480, 20 pictures", take_turns(contestants, ROUNDS), "Harrier")
+
+
+def camera_frames(shared: Path) -> list[np.ndarray]:
+    """Twenty real pictures, (480, 640, 3) uint8 BGR."""
+    listed = sorted((shared / "data/coco-val80/images").glob("*.jpg"))[:20]
+    return [cv2.resize(cv2.imread(str(path)), (640, 480)) for path in listed]
+
+
+def check_same(pipeline: Pipeline, other: Callable[[int], list[tuple]], count: int) -> None:
+    """Stop unless both find the same number of objects of each class in every picture: else times mean nothing."""
+    for i in range(count):
+        pipeline.step()
+        ours = sorted(pipeline.result.class_ids[: pipeline.result.count].tolist())
+        theirs = sorted(int(found[2]) for found in other(i))
+        if abs(len(ours) - len(theirs)) > 1:  # one may stand on the threshold: the resized pixels differ by a rounding
+            sys.exit(f"picture {i}: Harrier finds {ours}, the plain way {theirs}")
 
 
 def letterbox(image: np.ndarray) -> np.ndarray:

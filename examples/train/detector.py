@@ -13,11 +13,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
+import msgspec
 import numpy as np
 from scattered import SIDE, Scene, backgrounds, digits, scenes
-from shell import harrier, new_folder, run_and_listen, summary, write_pictures
+from shell import harrier, messages_of, new_folder, run_and_listen, summary, write_picture, write_pictures
 
 from convert.quiet import quiet
+from edge.draw import annotate
+from edge.wire.jsonl import Message
 
 with quiet():  # TensorFlow greets at length
     import keras
@@ -26,6 +29,7 @@ with quiet():  # TensorFlow greets at length
 STRIDES = (8, 16, 32)
 LARGEST = (40, 80, SIDE)  # px, of the objects that a stride's cells are to find: fine cells tell digits better
 BATCH, CALIBRATED = 16, 100
+SHOWN = 8, 4  # pictures across and down
 
 
 def main() -> None:
@@ -54,31 +58,41 @@ def main() -> None:
         *("--max-drop", "0.02", "--keep-failing", "--out", out / "bundle"),
         may_fail_gate=True,  # the summary tells; a lesson is no failure
     )
-    picture = out / "detections.png"
-    harrier("eval", out / "bundle", evaluation, "--target", "tflite-int8", "--grid", picture)
+    harrier("eval", out / "bundle", evaluation, "--target", "tflite-int8", "--grid", out / "mistakes.png")
+    show(messages_of(out / "bundle", "tflite-int8", evaluation.parent / "images"), out / "detections.png")
     heard = run_and_listen(out / "bundle", f"images://{out / 'validation' / 'images'}?fps=20&loop=yes", 5)
     summary(out / "bundle", {"messages another process received": str(len(heard))})
-    print(f"detections  {picture}")
+    print(f"detections  {out / 'detections.png'}\nmistakes    {out / 'mistakes.png'}")
 
 
 def write_coco(folder: Path, made: list[Scene], names: list[str]) -> Path:
     """Write the pictures and FOLDER/instances.json, whose boxes are left, top, width, height in px."""
     write_pictures(folder / "images", np.stack([scene.image for scene in made]))
-    boxes = [(i, box, kind) for i, s in enumerate(made) for box, kind in zip(s.xyxy, s.labels, strict=True)]
     coco = {
         "images": [{"id": i, "file_name": f"{i:05d}.png", "width": SIDE, "height": SIDE} for i in range(len(made))],
         "categories": [{"id": i, "name": name} for i, name in enumerate(names)],
-        "annotations": [
-            {
-                **{"id": i + 1, "image_id": image, "category_id": int(kind), "iscrowd": 0},
-                **{"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)},
-            }
-            for i, (image, (x1, y1, x2, y2), kind) in enumerate((i, box.tolist(), kind) for i, box, kind in boxes)
-        ],
+        "annotations": [],
     }
+    for image, scene in enumerate(made):
+        for (x1, y1, x2, y2), label in zip(scene.xyxy.tolist(), scene.labels.tolist(), strict=True):
+            box = {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}
+            entry = {"id": len(coco["annotations"]) + 1, "image_id": image, "category_id": label, "iscrowd": 0}
+            coco["annotations"].append(entry | box)
     path = folder / "instances.json"
     path.write_text(json.dumps(coco))
     return path
+
+
+def show(messages: list[Message], path: Path) -> None:
+    """Write the first pictures, with what was seen in them, as one."""
+    shown = []
+    for message in messages[: SHOWN[0] * SHOWN[1]]:
+        image = cv2.resize(cv2.imread(message.ref), None, fx=2, fy=2)
+        found = [msgspec.structs.replace(r, box=tuple(2 * v for v in r.box)) for r in message.detections]
+        annotate(image, msgspec.structs.replace(message, detections=found, age_ms=None))
+        shown.append(image)
+    rows = [np.hstack(shown[i : i + SHOWN[0]]) for i in range(0, len(shown) - SHOWN[0] + 1, SHOWN[0])]
+    write_picture(path, np.vstack(rows))
 
 
 def train(epochs: Iterable[list[Scene]], pictures: int, classes: int, path: Path) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edge.wire.jsonl import Message, decode
+
 HARRIER = [sys.executable, "-m", "edge"]
 
 
@@ -81,6 +83,19 @@ def run_and_listen(bundle: Path, source: str, count: int) -> list[str]:
         sys.exit(heard.stderr or heard.returncode)
     print(heard.stdout, end="")
     return heard.stdout.splitlines()
+
+
+def messages_of(bundle: Path, target: str, pictures: Path, score: float | None = None) -> list[Message]:
+    """Run one target of the bundle over a folder of pictures and return what it published, a message a picture."""
+    stem = bundle.parent / f"{bundle.name}-{target}"
+    config, lines = stem.with_suffix(".toml"), stem.with_suffix(".jsonl")
+    config.write_text(f'[engine]\ntarget = "{target}"\n')
+    least = () if score is None else ("--score", str(score))
+    harrier(
+        *("run", config, "--model", bundle, "--source", f"images://{pictures}", "--publish", f"file://{lines}"), *least
+    )
+    found = [decode(line) for line in lines.read_bytes().splitlines()]
+    return [message for message in found if message.kind != "status"]
 
 
 def summary(bundle: Path, extra: dict[str, str] | None = None) -> None:
