@@ -70,7 +70,7 @@ def finish(
             "images": len(pictures.names),
             "observer": ", ".join(observers),
         }
-    warnings = [*(pictures.notes if pictures else ()), *_warnings(request, verdicts)]
+    warnings = [*_guess(model), *(pictures.notes if pictures else ()), *_warnings(request, verdicts)]
     report = report_of(_source(model), rows, calibration, evaluation, model.notes, warnings, seconds)
     with writing(work.folder):
         kept = _bundle(model, rows, work.folder / "final")
@@ -223,6 +223,18 @@ def _source(model: FloatModel) -> dict[str, Any]:
         "bytes": path.stat().st_size if path.is_file() else None,
         "sha256": sha256_of(path) if path.is_file() else "",
     }
+
+
+def _guess(model: FloatModel) -> list[str]:
+    """A warning where nobody said how the pixels of training became numbers: every figure depends on it."""
+    if not any(note.startswith("contract: a guess") for note in model.notes):
+        return []
+    contract = model.manifest.input
+    return [
+        f"how pixels become numbers is a guess ({contract.channel_order}, scale {contract.scale:.6g}, "
+        f"mean {', '.join(f'{v:g}' for v in contract.mean)}, std {', '.join(f'{v:g}' for v in contract.std)}): if "
+        "training did otherwise, nothing here is right; state it: --set input.scale=... --set input.channel_order=..."
+    ]
 
 
 def _warnings(request: ConvertRequest, verdicts: Mapping[str, Verdict]) -> list[str]:

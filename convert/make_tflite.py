@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from calibration.collect import collect
 from calibration.collected import ranges_from
@@ -37,6 +38,7 @@ GOAL = 0.9
 class _Chosen:
     source: Path
     ranges: Ranges
+    shifts: dict[str, np.ndarray]
     trials: list[dict[str, Any]]
 
 
@@ -78,7 +80,9 @@ def make_tflite(
             {"kept": len(c.kept), "fidelity": c.fidelity, "latency_ms": c.latency_ms, "chosen": c.chosen}
             for c in frontier
         ]
-    quantize_tflite(chosen.source, target, precision, chosen.ranges, kept)
+    if chosen.shifts:
+        made.notes.append("biases corrected for the rounding of the weights")
+    quantize_tflite(chosen.source, target, precision, chosen.ranges, kept, chosen.shifts)
     return made
 
 
@@ -101,7 +105,8 @@ def _chosen(
     ranges_file = work.folder / "ranges-tflite.json"
     facts = work.facts("choose tflite", depends)
     if facts is not None:
-        return _Chosen(work.folder / facts["source"], read_ranges(ranges_file), facts["trials"])
+        shifts = {name: np.array(shift) for name, shift in facts["shifts"].items()}
+        return _Chosen(work.folder / facts["source"], read_ranges(ranges_file), shifts, facts["trials"])
     if request.observer:
         check_observer(request.observer)
     fidelity = fidelity_on(model, FLOAT_TFLITE, second, work, request.threads)
@@ -114,9 +119,13 @@ def _chosen(
     )
     with writing(work.folder):
         write_ranges(ranges_file, choice.ranges)
-    facts = {"source": str(choice.source.relative_to(work.folder)), "trials": choice.rows}
+    facts = {
+        "source": str(choice.source.relative_to(work.folder)),
+        "trials": choice.rows,
+        "shifts": _lists(choice.shifts),
+    }
     work.done("choose tflite", depends, facts, [ranges_file, choice.source])
-    return _Chosen(choice.source, choice.ranges, choice.rows)
+    return _Chosen(choice.source, choice.ranges, choice.shifts, choice.rows)
 
 
 def _searched(
@@ -132,7 +141,7 @@ def _searched(
     trial = work.folder / "trial.tflite"
 
     def build(kept: frozenset[str]) -> Path:
-        quantize_tflite(chosen.source, trial, "int8", chosen.ranges, kept)
+        quantize_tflite(chosen.source, trial, "int8", chosen.ranges, kept, chosen.shifts)
         return trial
 
     return search(
@@ -143,5 +152,9 @@ def _searched(
         GOAL,
         request.search_s or SEARCH_S,
         work.folder / "search-tflite.json",
-        sha256(msgspec.json.encode(chosen.ranges)).hexdigest(),
+        sha256(msgspec.json.encode([chosen.ranges, _lists(chosen.shifts)])).hexdigest(),
     )
+
+
+def _lists(shifts: dict[str, np.ndarray]) -> dict[str, list[float]]:
+    return {name: shift.tolist() for name, shift in shifts.items()}

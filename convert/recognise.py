@@ -84,9 +84,20 @@ def describe(
         labels = read_labels(msgspec.structs.replace(manifest, labels=path.name), path.parent)
     elif isinstance(stated.get("labels"), list):
         labels = list(manifest.labels)
+    said = {*stated.get("input", {}), *(contract.keys() & _NORMALIZATION.keys())}
+    notes = _not_overruled(notes, labels_file is not None or "labels" in stated, said)
     described = Described(manifest, labels, roles, spec, outputs, tuple(notes))
     _decoder(described)
     return described
+
+
+def _not_overruled(notes: list[str], labels: bool, stated: set[str]) -> list[str]:
+    """The inspection's notes without what was said about labels and pixels where they are stated."""
+    left = [note for note in notes if not (labels and note.startswith("labels: "))]
+    if not stated:
+        return left
+    guess = f"contract: {', '.join(sorted(stated))} as stated; else "
+    return [note.replace("contract: ", guess, 1) if note.startswith("contract: ") else note for note in left]
 
 
 def fused_head(described: Described) -> Head | None:

@@ -57,7 +57,7 @@ class Trial:
 class Choice:
     """The best way, as `quantize_tflite` takes it. trials: what was tried, best first.
 
-    source: the float file that was calibrated, equalized or not. ranges: of all the pictures. shifts: of the biases.
+    source: the float file that was calibrated, equalized or not. ranges, shifts of biases: as they measured best.
     """
 
     source: Path
@@ -81,8 +81,9 @@ def choose_ranges(
     """Return how to quantize a float file, after trying every observer with and without equalized channels.
 
     halves: each gives calibration inputs, (1, ...) in the model's own dtype, anew at every call; the first are for
-    ranges while trying. measure: the fidelity of an all-int8 file, on the pictures of the second. folder: for the
-    equalized file, which stays if it is chosen, and the trials, which do not.
+    ranges. measure: the fidelity of an all-int8 file, on the pictures of the second. The best way is calibrated once
+    more on all of them, which is kept only where it measures no worse: more pictures may widen ranges. folder: for
+    the equalized file, which stays if it is chosen, and the trials, which do not.
     Raises: ConfigError and ModelError as collect, equalize_silu and quantize_tflite do; whatever measure raises.
     """
     first, second = halves
@@ -103,9 +104,14 @@ def choose_ranges(
             trials.append(replace(trial, fidelity=measure(trial_file), corrected=True))
         best = min(trials, key=_order)
         file, histograms = forms[best.equalized], kept[best.equalized]
-        _add(histograms, collect(file, second()))
         ranges = _ranges(file, histograms, best.observer)
-        shifts = _shifts(file, ranges, chain(first(), second()), trial_file) if best.corrected else {}
+        shifts = _shifts(file, ranges, first(), trial_file) if best.corrected else {}
+        _add(histograms, collect(file, second()))
+        wider = _ranges(file, histograms, best.observer)
+        wider_shifts = _shifts(file, wider, chain(first(), second()), trial_file) if best.corrected else {}
+        quantize_tflite(file, trial_file, "int8", wider, shifts=wider_shifts)
+        if measure(trial_file) >= best.fidelity:
+            ranges, shifts = wider, wider_shifts
     finally:
         trial_file.unlink(missing_ok=True)
     if equalized and not best.equalized:

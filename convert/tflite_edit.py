@@ -108,7 +108,7 @@ def constant(model: Any, tensor: Any) -> np.ndarray | None:
 
 
 def set_constant(model: Any, tensor: Any, values: np.ndarray) -> None:
-    """Give a constant other values, of its own shape and type, in a buffer of its own."""
+    """Give a constant other values, in a buffer of its own. values: of its shape and dtype."""
     buffer = schema.BufferT()
     buffer.data = np.frombuffer(np.ascontiguousarray(values).tobytes(), np.uint8)
     model.buffers.append(buffer)

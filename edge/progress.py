@@ -11,13 +11,19 @@ _BAR_WIDTH = 30
 _TERMINAL_INTERVAL_S = 0.2
 _PLAIN_INTERVAL_S = 10.0
 _CLEAR_LINE = "\r\x1b[2K"
+_OWN_LOGGERS = ("harrier", "edge", "calibration", "convert")
 
 
 class LogHandler(logging.StreamHandler):
-    """Writes log lines to standard error, clearing a live line that stands there."""
+    """Writes log lines to standard error, clearing a live line that stands there.
+
+    Of other libraries only warnings and errors are written: what they tell of their steps is not for users.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
+        if record.levelno < logging.WARNING and record.name.partition(".")[0] not in _OWN_LOGGERS:
+            return
         if sys.stderr.isatty():
             sys.stderr.write(_CLEAR_LINE)
         super().emit(record)

@@ -76,14 +76,17 @@ def resample(
     return np.stack(drawn)
 
 
-def interval_of(value: float, drawn: np.ndarray, level: float = 0.95) -> Interval:
-    """Return the interval of a figure from (R,) float64 figures of half the pictures, as `resample` gives them."""
+def interval_of(value: float, drawn: np.ndarray, level: float = 0.95, paired: bool = False) -> Interval:
+    """Return the interval of a figure from (R,) float64 figures of half the pictures, as `resample` gives them.
+
+    paired: the figure is the difference of two models on the same pictures, in which their excesses cancel.
+    """
     good = drawn[np.isfinite(drawn)]
     if not len(good):
         return Interval(value, value, value)
     low, high = np.quantile(good, [(1 - level) / 2, (1 + level) / 2])
     gap = float(np.mean(good)) - value  # what halving adds to the excess; the excess itself is _EXCESS times that
-    move = gap + _EXCESS * gap
+    move = gap if paired else gap + _EXCESS * gap
     return Interval(value, float(low) - move, float(high) - move, len(good))
 
 

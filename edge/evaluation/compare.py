@@ -34,7 +34,7 @@ def compare_detectors(
 
     drawn = resample(drop, len(truths), matches[0].hit.size + matches[1].hit.size, resamples)
     different = sum(not _equal(a, b) for a, b in zip(*found, strict=True))
-    interval = interval_of(float(drop(None)[0]), drawn[:, 0])
+    interval = interval_of(float(drop(None)[0]), drawn[:, 0], paired=True)
     if different < FEWEST_DIFFERENT:
         # what so few pictures vary by says nothing: allow for those that the next ones may hold
         reach = wilson_interval(different, len(truths)).high

@@ -20,7 +20,6 @@ from shell import harrier, messages_of, new_folder, run_and_listen, summary, wri
 
 from convert.quiet import quiet
 from edge.draw import annotate
-from edge.wire.jsonl import Message
 
 with quiet():  # TensorFlow greets at length
     import keras
@@ -59,7 +58,7 @@ def main() -> None:
         may_fail_gate=True,  # the summary tells; a lesson is no failure
     )
     harrier("eval", out / "bundle", evaluation, "--target", "tflite-int8", "--grid", out / "mistakes.png")
-    show(messages_of(out / "bundle", "tflite-int8", evaluation.parent / "images"), out / "detections.png")
+    show(out / "bundle", evaluation.parent / "images", out / "detections.png")
     heard = run_and_listen(out / "bundle", f"images://{out / 'validation' / 'images'}?fps=20&loop=yes", 5)
     summary(out / "bundle", {"messages another process received": str(len(heard))})
     print(f"detections  {out / 'detections.png'}\nmistakes    {out / 'mistakes.png'}")
@@ -83,11 +82,11 @@ def write_coco(folder: Path, made: list[Scene], names: list[str]) -> Path:
     return path
 
 
-def show(messages: list[Message], path: Path) -> None:
-    """Write the first pictures, with what was seen in them, as one."""
+def show(bundle: Path, pictures: Path, path: Path) -> None:
+    """Write the first pictures, with what int8 sees in them, as one."""
     shown = []
-    for message in messages[: SHOWN[0] * SHOWN[1]]:
-        image = cv2.resize(cv2.imread(message.ref), None, fx=2, fy=2)
+    for message in messages_of(bundle, "tflite-int8", pictures)[: SHOWN[0] * SHOWN[1]]:
+        image = cv2.resize(cv2.imread(str(pictures / message.ref)), None, fx=2, fy=2)
         found = [msgspec.structs.replace(r, box=tuple(2 * v for v in r.box)) for r in message.detections]
         annotate(image, msgspec.structs.replace(message, detections=found, age_ms=None))
         shown.append(image)

@@ -33,7 +33,7 @@ def main() -> None:
     """Export, convert, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calibration", type=Path, required=True, help="folder of pictures like the robot's")
-    parser.add_argument("--pictures", type=Path, required=True, help="folder of other pictures, to compare on")
+    parser.add_argument("--pictures", type=Path, nargs="+", required=True, help="folders of others, to compare on")
     parser.add_argument("--labels", type=Path, help="class names, one a line, with or without a first for background")
     parser.add_argument("--observer", help="how ranges are chosen (harrier convert tries them all)")
     parser.add_argument("--out", type=Path, default=Path("efficientnet-out"), help="folder to write")
@@ -48,9 +48,11 @@ def main() -> None:
         *(("--observer", arguments.observer) if arguments.observer else ()),
         *("--calibration", arguments.calibration, "--out", out / "bundle"),
     )
-    seen = {target: best_classes(out / "bundle", target, arguments.pictures) for target in (FLOAT, INT8)}
-    alike = compare(seen[FLOAT], seen[INT8])
-    summary(out / "bundle", {"top-1 of int8 that is float's": f"{alike} of {len(seen[FLOAT])}"})
+    alike = {}
+    for folder in arguments.pictures:
+        seen, seen_int8 = (best_classes(out / "bundle", target, folder) for target in (FLOAT, INT8))
+        alike[f"int8 sees what float sees: {folder.name}"] = f"{compare(seen, seen_int8)} of {len(seen)}"
+    summary(out / "bundle", alike)
 
 
 def export(path: Path) -> None:

@@ -102,7 +102,8 @@ def train(base: keras.Model, learnt, tested, classes: int, epochs: int, path: Pa
     steps = epochs * len(learnt)
     rate = keras.optimizers.schedules.CosineDecay(2e-3, steps)
     network.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    network.fit(learnt.cache(), epochs=epochs, validation_data=tested.cache(), verbose=2)
+    batches = learnt.cache().shuffle(len(learnt))
+    network.fit(batches, epochs=epochs, validation_data=tested.cache(), shuffle=False, verbose=2)
     network.save(path)
 
 

@@ -1,6 +1,6 @@
 """TFLite quantization on a small network made here: every precision, mixtures, ranges, equalization, biases."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -248,15 +248,14 @@ def test_the_choice_is_made_by_measurement(source: Path, tmp_path: Path) -> None
     def measure(file: Path) -> float:
         return 1.0 / (1.0 + float(np.square(outputs_of(file, seed=9) - wanted).mean()))
 
-    def half(seed: int) -> Callable[[], Iterator[np.ndarray]]:
-        return lambda: inputs(6, seed)
-
     folder = tmp_path / "work"
     folder.mkdir()
-    choice = choose_ranges(source, (half(2), half(3)), measure, folder, ["min-max", "percentile:90"])
+    choice = choose_ranges(
+        source, (lambda: inputs(6, 2), lambda: inputs(6, 3)), measure, folder, ["min-max", "percentile:90"]
+    )
     best = choice.trials[0]
     assert best.equalized == 1
-    assert choice.ranges.images == 12
+    assert choice.ranges.images in (6, 12)
     assert choice.ranges.observer == best.observer
     assert best.fidelity == max(trial.fidelity for trial in choice.trials)
     assert {trial.observer for trial in choice.trials} == {
@@ -268,5 +267,5 @@ def test_the_choice_is_made_by_measurement(source: Path, tmp_path: Path) -> None
     assert [path.name for path in folder.iterdir()] == ["silu-equalized.tflite"]
     assert bool(choice.shifts) == best.corrected
     quantize_tflite(choice.source, tmp_path / "best.tflite", "int8", choice.ranges, shifts=choice.shifts)
-    assert measure(tmp_path / "best.tflite") > 0.9 * best.fidelity
+    assert measure(tmp_path / "best.tflite") >= best.fidelity
     assert choice.rows[0]["observer"] == best.observer

@@ -249,3 +249,12 @@ def test_a_paired_drop_is_told_where_single_intervals_overlap():
     few = [*b[:20], *a[20:]]
     some = compare_detectors(names, truths, (matches[0], match(truths, few, 2)), (a, few), (0.25, 0.25), 200)
     assert "too few" not in some["verdict"]
+
+
+def test_the_interval_of_a_difference_lies_around_it():
+    """Halves read a paired difference too low here; what a single model's excess would add has no place in it."""
+    halves = np.linspace(0.0, 0.02, 101)
+    single, paired = interval_of(0.03, halves), interval_of(0.03, halves, paired=True)
+    assert paired.low < 0.03 < paired.high
+    assert (paired.low + paired.high) / 2 == pytest.approx(0.03)
+    assert single.low > 0.03
