@@ -1,11 +1,16 @@
-"""./run bench [overhead|memory|coverage ...]: measure and print. Exits with 6 when a figure misses its target."""
+"""./run bench [NAME ...]: measure and print. Exits with 6 when a figure misses its target."""
 
 import argparse
 import sys
 
-from benchmarks import coverage, memory, overhead
+from benchmarks import coverage, memory, overhead, quantization
 
-BENCHES = {"overhead": overhead.measure, "memory": memory.measure, "coverage": coverage.measure}
+BENCHES = {
+    "overhead": overhead.measure,
+    "memory": memory.measure,
+    "coverage": coverage.measure,
+    "quantization": quantization.measure,
+}
 
 
 def main() -> int:

@@ -92,6 +92,7 @@ def request_of(arguments: argparse.Namespace) -> "ConvertRequest":
     chosen = arguments.precision or (("fp32", "int8") if arguments.calibration else ("fp32",))
     if arguments.max_drop is not None and not arguments.eval:
         raise ConfigError("--max-drop needs labelled pictures", "add --eval DATA")
+    _check_used(arguments, chosen)
     name = Path(arguments.model).stem if ":" not in arguments.model else arguments.model.partition(":")[2]
     max_drop = 0.01 if arguments.max_drop is None and arguments.eval else arguments.max_drop
     return ConvertRequest(
@@ -117,6 +118,25 @@ def request_of(arguments: argparse.Namespace) -> "ConvertRequest":
         remote=arguments.remote,
         force=arguments.force,
     )
+
+
+def _check_used(arguments: argparse.Namespace, precisions: tuple[str, ...]) -> None:
+    """An option that would change nothing is a mistake: say what it goes with.
+
+    Raises: ConfigError.
+    """
+    for option, given, used, cure in (
+        ("--images", arguments.images, arguments.eval, "add --eval DATA"),
+        ("--keep-failing", arguments.keep_failing, arguments.eval, "add --eval DATA"),
+        ("--observer", arguments.observer, arguments.calibration, "add --calibration DATA"),
+        ("--search", arguments.search, "mixed" in precisions, "add mixed to --precision"),
+        ("--compute-capability", arguments.compute_capability, "tensorrt" in arguments.to, "add tensorrt to --to"),
+        ("--workspace", arguments.workspace, "tensorrt" in arguments.to, "add tensorrt to --to"),
+        ("--remote", arguments.remote, "edgetpu" in arguments.to, "add edgetpu to --to"),
+        ("--state-dict", arguments.state_dict, ":" in arguments.model, "give the network as MODULE:FACTORY"),
+    ):
+        if given and not used:
+            raise ConfigError(f"{option} changes nothing here", f"{cure}, or leave it out")
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -4,14 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from calibration.pictures import CalibrationSet
 from convert.float_model import FLOAT_ONNX, FLOAT_TFLITE, FloatModel
-from edge.config import Thresholds
+from edge.config import EngineSection, Thresholds
+from edge.evaluation.categories import classes_of_categories
 from edge.evaluation.dataset_reader import read_dataset
-from edge.evaluation.datasets import Dataset
+from edge.evaluation.datasets import Dataset, check_pictures
 from edge.evaluation.evaluate import Evaluation, evaluate
-from edge.evaluation.runner import RunSettings
+from edge.evaluation.runner import RunSettings, check_kind
+from edge.manifest import sha256_of
+from edge.model import open_model
 
-__all__ = ["Verdict", "judge", "open_dataset", "reference_target", "runs_here"]
+__all__ = ["Verdict", "check_dataset", "judge", "open_dataset", "reference_target", "runs_here", "shared_pictures"]
 
 _RESAMPLES = 500
 
@@ -39,9 +43,37 @@ class Verdict:
 def open_dataset(data: Path, images: Path | None) -> Dataset:
     """Return the evaluation set.
 
-    Raises: ConfigError when it cannot be read.
+    Raises: ConfigError when it cannot be read, or a picture of it is missing or cut short.
     """
-    return read_dataset(data, images, None)
+    dataset = read_dataset(data, images, None)
+    check_pictures(dataset.samples)
+    return dataset
+
+
+def check_dataset(model: FloatModel, dataset: Dataset) -> None:
+    """Find out, before anything is quantized, that the data set is for another kind of model or other classes.
+
+    Raises: ConfigError.
+    """
+    opened = open_model(str(model.folder), EngineSection(target=reference_target(model)))
+    try:
+        check_kind(opened, dataset)
+        classes_of_categories(dataset, opened.labels, opened.decoder.class_count)
+    finally:
+        opened.close()
+
+
+def shared_pictures(pictures: CalibrationSet, dataset: Dataset) -> list[str]:
+    """Return the names of the evaluation's pictures that are calibrated on, too, as the same file or a copy of it."""
+    sizes: dict[int, list[Path]] = {}
+    for path in pictures.paths:
+        sizes.setdefault(path.stat().st_size, []).append(path)
+    shared = []
+    for sample in dataset.samples:
+        alike = sizes.get(sample.path.stat().st_size, [])
+        if alike and sha256_of(sample.path) in [sha256_of(path) for path in alike]:
+            shared.append(sample.name)
+    return shared
 
 
 def reference_target(model: FloatModel) -> str:

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from calibration.collect import open_activations
 
+from calibration.collect import open_activations
 from edge.evaluation.explain import sqnr_db
 
 __all__ = ["layer_errors"]

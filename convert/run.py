@@ -1,28 +1,32 @@
 """One conversion from end to end: load, calibrate, make each file, measure it, and put the bundle in its place."""
 
 import json
+import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from calibration.observers import check_observer
 from calibration.pictures import CalibrationSet, read_pictures
 from convert import makers
 from convert.finish import finish
 from convert.float_model import FLOAT_ONNX, FLOAT_TFLITE, FloatModel, add_target, facts_of, restored
-from convert.gate import Verdict, judge, open_dataset, reference_target, runs_here
+from convert.gate import Verdict, check_dataset, judge, open_dataset, reference_target, runs_here, shared_pictures
 from convert.load import LoadOptions, load
 from convert.made import Made
 from convert.request import ConvertRequest, Job, plan
 from convert.workspace import Workspace, writing
 from edge.bundle import MANIFEST_NAME
 from edge.errors import ConfigError, InterruptedWorkError
+from edge.evaluation.datasets import Dataset
 from edge.evaluation.gates import AccuracyError
 from edge.manifest import sha256_of
 from edge.progress import Progress
 
 __all__ = ["convert"]
 
+_LOG = logging.getLogger(__name__)
 _PROBES = 4
 
 
@@ -33,6 +37,7 @@ class _Conversion:
     jobs: list[Job]
     model: FloatModel
     pictures: CalibrationSet | None
+    dataset: Dataset | None
     made: dict[str, Made] = field(default_factory=dict)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
 
@@ -48,8 +53,12 @@ def convert(request: ConvertRequest) -> dict[str, Any]:
     _check(request, jobs)
     work = Workspace(request.out)
     try:
-        pictures = _pictures(request, jobs)
-        conversion = _Conversion(request, work, jobs, _load(request, work, jobs, pictures), pictures)
+        dataset = open_dataset(request.evaluation, request.evaluation_images) if request.evaluation else None
+        pictures = _pictures(request, dataset)
+        model = _load(request, work, jobs, pictures)
+        if dataset:
+            check_dataset(model, dataset)
+        conversion = _Conversion(request, work, jobs, model, pictures, dataset)
         _make_all(conversion)
         _judge_all(conversion)
         report = finish(
@@ -72,7 +81,7 @@ def convert(request: ConvertRequest) -> dict[str, Any]:
         losses = ", ".join(f"{row['name']} loses {row['drop']['value']:.4f}" for row in failed)
         raise AccuracyError(
             f"{losses}; --max-drop is {request.max_drop:g}",
-            f"see {request.out.name}/report.html; --search keeps the worst layers in float",
+            f"see {request.out.name}/report.html; --precision mixed keeps the worst layers in float",
         )
     return report
 
@@ -90,15 +99,26 @@ def _check(request: ConvertRequest, jobs: list[Job]) -> None:
         raise ConfigError(
             f"{', '.join(wanting)} needs pictures to calibrate with", "add --calibration FOLDER (a few hundred frames)"
         )
-    if request.evaluation:
-        open_dataset(request.evaluation, request.evaluation_images)  # wrong data is said before the work
+    if request.observer:
+        check_observer(request.observer)
     makers.check_tools(jobs)
 
 
-def _pictures(request: ConvertRequest, jobs: list[Job]) -> CalibrationSet | None:
+def _pictures(request: ConvertRequest, dataset: Dataset | None) -> CalibrationSet | None:
     if not request.calibration:
         return None
-    return read_pictures(request.calibration, allow_few=request.allow_few)
+    progress = Progress("looking at the calibration pictures")
+    pictures = read_pictures(request.calibration, allow_few=request.allow_few, progress=progress.update)
+    progress.clear()
+    shared = shared_pictures(pictures, dataset) if dataset else []
+    if dataset and shared:
+        said = (
+            f"{len(shared)} of the {len(dataset.samples)} pictures of --eval are calibrated on, too (first "
+            f"{shared[0]}): the accuracy of quantized targets is flattered; give --calibration other pictures"
+        )
+        _LOG.warning("warning: %s", said)
+        pictures = replace(pictures, notes=(*pictures.notes, said))
+    return pictures
 
 
 def _load(request: ConvertRequest, work: Workspace, jobs: list[Job], pictures: CalibrationSet | None) -> FloatModel:
@@ -156,10 +176,9 @@ def _make_all(conversion: _Conversion) -> None:
 
 
 def _judge_all(conversion: _Conversion) -> None:
-    request = conversion.request
-    if not request.evaluation:
+    request, dataset = conversion.request, conversion.dataset
+    if not dataset:
         return
-    dataset = open_dataset(request.evaluation, request.evaluation_images)
     names = [name for name, made in conversion.made.items() if made.target and runs_here(name)]
     reference = reference_target(conversion.model)
     for name in [reference, *(name for name in names if name != reference)]:

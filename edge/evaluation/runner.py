@@ -23,7 +23,15 @@ from edge.pipeline import Pipeline
 from edge.progress import Progress
 from edge.sources.base import FrameSource, SourceEvent
 
-__all__ = ["OneFrameSource", "RunSettings", "operating_score", "run_dataset", "second_reference", "seen_of"]
+__all__ = [
+    "OneFrameSource",
+    "RunSettings",
+    "check_kind",
+    "operating_score",
+    "run_dataset",
+    "second_reference",
+    "seen_of",
+]
 
 
 _LIBRARIES = ("ai-edge-litert", "onnxruntime", "tensorrt", "opencv-python-headless", "numpy")
@@ -91,12 +99,7 @@ def run_dataset(
 
     Raises: ConfigError for a picture that cannot be read or a model of another kind, EngineError.
     """
-    kind = model.decoder.kind
-    if kind != dataset.kind.replace("detection", "detections"):
-        raise ConfigError(
-            f"{model.name} gives {kind}, but {dataset.path} ({dataset.form}) is for {dataset.kind}",
-            "give a data set of the model's kind",
-        )
+    check_kind(model, dataset)
     source = OneFrameSource()
     pipeline = Pipeline(cast(FrameSource, source), model, [], settings.config())
     progress = Progress(title, len(dataset.samples))
@@ -110,6 +113,19 @@ def run_dataset(
         again = f", {store.reused} from before" if store.reused else ""
         progress.finish(len(dataset.samples), f"{len(dataset.samples)} pictures{again}")
         return [store.results[sample.name] for sample in dataset.samples]
+
+
+def check_kind(model: Model, dataset: Dataset) -> None:
+    """Find out that a data set is for models of another kind.
+
+    Raises: ConfigError.
+    """
+    kind = model.decoder.kind
+    if kind != dataset.kind.replace("detection", "detections"):
+        raise ConfigError(
+            f"{model.name} gives {kind}, but {dataset.path} ({dataset.form}) is for {dataset.kind}",
+            "give a data set of the model's kind",
+        )
 
 
 def operating_score(model: Model) -> float:
