@@ -154,7 +154,7 @@ def _collected(
     from edge.manifest import sha256_of
     from edge.progress import Progress
 
-    words = "\n".join([repr(contract), str(arguments.per_channel), *pictures.names])
+    words = "\n".join([repr(contract), str(arguments.per_channel), pictures.identity])
     identity = hashlib.sha256(words.encode()).hexdigest()
     known = Histograms(sha256_of(file), inputs=identity)
     if arguments.histograms and arguments.histograms.exists():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,13 @@ class CalibrationSet:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return (self.picture(i) for i in range(len(self)))
+
+    @property
+    def identity(self) -> str:
+        """What tells these pictures from all others: names, files, their sizes and times, as a hash."""
+        files = list(self.paths) or [Path(self.reference)]
+        states = [f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in files if path.exists()]
+        return sha256("\n".join([self.reference, *self.names, *states]).encode()).hexdigest()
 
     def picture(self, i: int) -> np.ndarray:
         """Return picture i, (H, W, 3) uint8 BGR, read anew each time; a video is quickest in rising order.
@@ -83,7 +91,9 @@ def read_pictures(
             f"{reference} has {len(looks)} readable pictures, fewer than {MIN_PICTURES}",
             "give more (a few hundred are best), or --allow-few",
         )
-    return replace(found, notes=(*found.notes, *check_looks(looks, wants_colour)))
+    few = [f"{len(looks)} pictures are few to calibrate with: ranges may miss what the robot will see"]
+    notes = (*found.notes, *(few if len(looks) < MIN_PICTURES else ()), *check_looks(looks, wants_colour))
+    return replace(found, notes=notes)
 
 
 def _from_files(

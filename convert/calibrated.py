@@ -19,7 +19,7 @@ from edge.errors import ConfigError
 from edge.model import load_engine
 from edge.tensor import TensorSpec
 
-__all__ = ["fidelity_on", "halves", "input_spec", "inputs_of"]
+__all__ = ["fidelity_on", "halves", "input_spec", "inputs_of", "picture_files"]
 
 MOST_MEASURED = 60
 """More pictures than this make a comparison slower, not surer."""
@@ -31,7 +31,9 @@ def halves(pictures: CalibrationSet | None) -> tuple[CalibrationSet, Calibration
     Raises: ConfigError when there are fewer than two.
     """
     if pictures is None or len(pictures) < 2:
-        raise ConfigError("int8 needs at least two pictures to calibrate with", "add --calibration FOLDER")
+        raise ConfigError(
+            "int8 needs at least two pictures to calibrate with", "give --calibration more (a few hundred are best)"
+        )
     return pictures.chosen(range(0, len(pictures), 2)), pictures.chosen(range(1, len(pictures), 2))
 
 
@@ -58,15 +60,18 @@ def fidelity_on(model: FloatModel, reference: str, pictures: CalibrationSet, wor
 
     Raises: ConfigError when the float model sees nothing on them, or the disk is full.
     """
-    some = pictures.chosen(range(0, len(pictures), max(1, len(pictures) // MOST_MEASURED)))
-    return Fidelity(model, _files(some, work), reference, threads)
+    some = pictures.chosen(range(0, len(pictures), -(-len(pictures) // MOST_MEASURED)))
+    return Fidelity(model, picture_files(some, work), reference, threads)
 
 
-def _files(pictures: CalibrationSet, work: Workspace) -> list[Path]:
-    """The pictures as files; frames of a video are written into the working folder."""
+def picture_files(pictures: CalibrationSet, work: Workspace) -> list[Path]:
+    """Return the pictures as files; frames of a video are written into the working folder.
+
+    Raises: ConfigError when the disk is full.
+    """
     if pictures.paths:
         return list(pictures.paths)
-    folder, files = work.folder / "frames", []
+    folder, files = work.folder / f"frames-{pictures.identity[:16]}", []
     with writing(folder):
         folder.mkdir(exist_ok=True)
         for i, name in enumerate(pictures.names):

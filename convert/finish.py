@@ -122,7 +122,7 @@ def _pass_on_failures(made: Sequence[Made], rows: list[dict[str, Any]], request:
         if source and source["passed"] is False and row["file"]:
             row.update(passed=False, drop=source["drop"], metric=source["metric"], written=request.keep_failing)
             row["notes"].append(f"made from {one.source}, which fails the gate")
-        elif source and source["accuracy"]:
+        elif source and source["accuracy"] and row["file"]:
             row["notes"].append(f"not run here; made from {one.source}, whose accuracy is above")
 
 
@@ -137,13 +137,13 @@ def _add_causes(
     model: FloatModel, row: dict[str, Any], verdict: Verdict, pictures: CalibrationSet | None, threads: int
 ) -> None:
     """Which outputs and which layers make a target fail."""
-    dataset = read_dataset(verdict.evaluation.dataset.path, None, _EXPLAINED_PICTURES)
-    settings = [
-        RunSettings(str(model.folder), name, threads=threads) for name in (reference_target(model), row["name"])
-    ]
+    dataset = replace(verdict.evaluation.dataset, samples=verdict.evaluation.dataset.samples[:_EXPLAINED_PICTURES])
+    form = row["name"].partition("-")[0]
+    own = f"{form}-fp32"  # of the same format: its outputs lie in the same order
+    reference = own if own in model.manifest.targets else reference_target(model)
+    settings = [RunSettings(str(model.folder), name, threads=threads) for name in (reference, row["name"])]
     findings = explain(dataset, settings[0], settings[1])
     row["outputs_sqnr_db"] = {k: round(v, 2) for k, v in findings["details"]["engine"]["sqnr_db"].items()}
-    form = row["name"].partition("-")[0]
     float_file = model.file(f"{form}-fp32")
     if pictures and float_file:  # tensors keep their names from the float file on
         inputs = _few_tensors(model, float_file, pictures)

@@ -38,6 +38,12 @@ def make_edgetpu(
         notes.append(report.doubt)
     details = {"placement": report.facts, "compiler": result.facts}
     if result.file is None:
-        return Made(job.name, source=source, missing=" ".join(result.text.split()), notes=notes, details=details)
+        return Made(
+            job.name,
+            source=source,
+            missing="; ".join(line.strip() for line in result.text.splitlines() if line.strip()),
+            notes=notes,
+            details=details,
+        )
     target = msgspec.structs.replace(model.manifest.targets[source], file=result.file.name, sha256=None)
     return Made(job.name, target=target, source=source, notes=notes, details=details)

@@ -20,6 +20,7 @@ from convert.quantize_onnx import layer_names, quantize_onnx
 from convert.request import ConvertRequest, Job
 from convert.workspace import Workspace, writing
 from edge.errors import ManifestError
+from edge.manifest import sha256_of
 
 __all__ = ["make_onnx"]
 
@@ -55,7 +56,7 @@ def make_onnx(
     scratch = work.folder / "onnx"
     with writing(scratch):
         scratch.mkdir(exist_ok=True)
-    histograms = _histograms(scratch / "histograms.npz", source, given)
+    histograms = _histograms(scratch / "histograms.npz", source, given, first.identity)
     choice = search_onnx(
         model,
         histograms,
@@ -83,9 +84,11 @@ def make_onnx(
     return made
 
 
-def _histograms(file: Path, source: Path, inputs: Callable[[], Iterator[np.ndarray]]) -> Histograms:
-    """Of the first half of the pictures; an interrupted collection goes on."""
+def _histograms(file: Path, source: Path, inputs: Callable[[], Iterator[np.ndarray]], identity: str) -> Histograms:
+    """Of the first half of the pictures; an interrupted collection of the very same ones goes on."""
     known = read_histograms(file) if file.exists() else None
+    if known is None or (known.model_sha256, known.inputs) != (sha256_of(source), identity):
+        known = Histograms(sha256_of(source), inputs=identity)
     found = collect(source, inputs(), known=known, checkpoint=file)
     write_histograms(file, found)
     return found

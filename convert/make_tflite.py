@@ -78,7 +78,7 @@ def make_tflite(
         kept, precision = next(one.kept for one in frontier if one.chosen), "int8"
         order = [name for name in layer_names(chosen.source) if name in kept]
         made.kept_float = order
-        made.notes.append(f"{len(kept)} layers stay in float" if kept else "no layer need stay in float: it is int8")
+        made.notes.append(_kept_text(len(kept), len(layer_names(chosen.source))))
         made.frontier = [
             {"kept": len(c.kept), "fidelity": c.fidelity, "latency_ms": c.latency_ms, "chosen": c.chosen}
             for c in frontier
@@ -104,7 +104,7 @@ def _chosen(
 ) -> _Chosen:
     """The ranges, measured once for all integer precisions and kept in the working folder."""
     first, second = halves(pictures)
-    depends = [entry.sha256, first.reference, first.names, second.names, request.observer]
+    depends = [entry.sha256, first.identity, second.identity, request.observer]
     ranges_file = work.folder / "ranges-tflite.json"
     facts = work.facts("choose tflite", depends)
     if facts is not None:
@@ -164,6 +164,12 @@ def _searched(
         work.folder / "search-tflite.json",
         sha256(msgspec.json.encode([chosen.ranges, _lists(chosen.shifts)])).hexdigest(),
     )
+
+
+def _kept_text(kept: int, count: int) -> str:
+    if kept == count:
+        return "all layers stay in float: no mixture reached the goal in time, --search MINUTES searches longer"
+    return f"{kept} of {count} layers stay in float" if kept else "nothing has to stay in float: it is int8"
 
 
 def _lists(shifts: dict[str, np.ndarray]) -> dict[str, list[float]]:

@@ -2,13 +2,12 @@
 
 from dataclasses import asdict
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from calibration.pictures import CalibrationSet
-from convert.float_model import FloatModel
+from convert.float_model import FLOAT_ONNX, FLOAT_TFLITE, FloatModel
 from convert.leaf import leaf
 from convert.made import Made
 from convert.request import ConvertRequest, Job
@@ -64,23 +63,18 @@ def make(
 
 
 def _depends(job: Job, model: FloatModel, pictures: CalibrationSet | None, request: ConvertRequest) -> dict[str, Any]:
-    floats = {name: target.sha256 for name, target in model.manifest.targets.items() if name.endswith("-fp32")}
+    targets = model.manifest.targets
+    floats = {name: targets[name].sha256 for name in (FLOAT_ONNX, FLOAT_TFLITE) if name in targets}
     depends: dict[str, Any] = {"float": floats}
     if job.calibrated:
         if pictures is None:
             raise ConfigError(f"{job.name} needs pictures to calibrate with", "add --calibration FOLDER")
-        depends["pictures"] = [pictures.reference, *pictures.names, *_stamps(pictures)]
+        depends["pictures"] = pictures.identity
         depends["observer"] = request.observer
         depends["search_s"] = request.search_s
-        depends["goal"] = request.max_drop
     if job.form == "tensorrt":
         depends["build"] = [request.compute_capabilities, request.workspace_mib]
     return depends
-
-
-def _stamps(pictures: CalibrationSet) -> list[str]:
-    files = list(pictures.paths) or [Path(pictures.reference)]
-    return [f"{path.stat().st_size} {path.stat().st_mtime_ns}" for path in files if path.exists()]
 
 
 def _facts(made: Made) -> dict[str, Any]:

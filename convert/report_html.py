@@ -38,7 +38,8 @@ def page_of(report: dict[str, Any], pictures: Sequence[tuple[str, bytes]]) -> st
         body.append(f"<h2>{metric}, with 95 % intervals</h2>" + bar_chart(bars))
     for target in report["targets"]:
         if target["frontier"]:
-            body.append(f"<h2>Accuracy against latency: {escape(target['name'])}</h2>" + frontier_chart(target))
+            cost = "latency" if target["frontier"][0]["latency_ms"] is not None else "layers in float"
+            body.append(f"<h2>Fidelity against {cost}: {escape(target['name'])}</h2>" + frontier_chart(target))
     body += [_causes(target) for target in report["targets"] if target["layers"] or target["outputs_sqnr_db"]]
     if pictures:
         body.append('<h2>Where float and quantized differ most</h2><div class="pictures">')
@@ -49,28 +50,33 @@ def page_of(report: dict[str, Any], pictures: Sequence[tuple[str, bytes]]) -> st
 
 
 def _targets(targets: Sequence[dict[str, Any]], metric: str) -> str:
-    rows = []
+    rows, notes = [], []
     for target in targets:
         latency = "-" if target["latency_ms"] is None else f"{target['latency_ms']:.2f} ms"
         error = "-" if target["float_error"] is None else f"{target['float_error']:.1e}"
-        notes = "; ".join(escape(note) for note in target["notes"])
+        notes += [f"<li>{escape(target['name'])}: {escape(note)}</li>" for note in target["notes"]]
         rows.append(
             [
                 escape(target["name"]),
                 size_text(target["bytes"]),
                 latency,
                 _interval(target["accuracy"]),
-                _interval(target["drop"]),
+                _interval(target["drop"], "+"),
                 error,
-                escape(verdict_text(target)) + (f'<br><span class="note">{notes}</span>' if notes else ""),
+                escape(verdict_text(target)),
             ]
         )
-    return table_of(["target", "size", "engine, this machine", metric, "drop", "largest float error", "verdict"], rows)
+    table = table_of(["target", "size", "latency", f"{metric} (95 %)", "drop (95 %)", "max error", "verdict"], rows)
+    said = "Latency: the engine alone, on the machine that converted. Max error: of float files, against the original."
+    return f'{table}<p class="note">{said}</p>' + (f'<ul class="note">{"".join(notes)}</ul>' if notes else "")
 
 
 def frontier_chart(target: dict[str, Any]) -> str:
-    """Return fidelity over cost of every mixture on the frontier as SVG; the chosen one is filled."""
+    """Return fidelity over cost of every mixture on the frontier as SVG; of one alone, a sentence."""
     points = target["frontier"]
+    if len(points) == 1:
+        kept, fidelity = points[0]["kept"], points[0]["fidelity"]
+        return f'<p class="note">One mixture only: {kept} layers in float, fidelity {fidelity:.3f}.</p>'
     timed = all(point["latency_ms"] is not None for point in points)
     xs = [point["latency_ms"] if timed else float(point["kept"]) for point in points]
     low, high = min(xs), max(xs)
@@ -124,7 +130,8 @@ def _facts(report: dict[str, Any]) -> str:
     return table_of(["", ""], rows) + f"<ul>{notes}</ul>"
 
 
-def _interval(entry: dict[str, float] | None) -> str:
+def _interval(entry: dict[str, float] | None, sign: str = "") -> str:
     if entry is None:
         return "-"
-    return f'{entry["value"]:.4f} &nbsp;<span class="note">{entry["low"]:.4f} to {entry["high"]:.4f}</span>'
+    low, high = f"{entry['low']:{sign}.3f}", f"{entry['high']:{sign}.3f}"
+    return f'{entry["value"]:{sign}.4f} <span class="note">{low} to {high}</span>'

@@ -10,6 +10,7 @@ from typing import Any
 from calibration.observers import check_observer
 from calibration.pictures import CalibrationSet, read_pictures
 from convert import makers
+from convert.calibrated import picture_files
 from convert.finish import finish
 from convert.float_model import FLOAT_ONNX, FLOAT_TFLITE, FloatModel, add_target, facts_of, restored
 from convert.gate import Verdict, check_dataset, judge, open_dataset, reference_target, runs_here, shared_pictures
@@ -51,9 +52,9 @@ def convert(request: ConvertRequest) -> dict[str, Any]:
     started = time.monotonic()
     jobs = plan(request.formats, request.precisions)
     _check(request, jobs)
+    dataset = open_dataset(request.evaluation, request.evaluation_images) if request.evaluation else None
     work = Workspace(request.out)
     try:
-        dataset = open_dataset(request.evaluation, request.evaluation_images) if request.evaluation else None
         pictures = _pictures(request, dataset)
         model = _load(request, work, jobs, pictures)
         if dataset:
@@ -79,9 +80,11 @@ def convert(request: ConvertRequest) -> dict[str, Any]:
     failed = [row for row in report["targets"] if row["passed"] is False]
     if failed:
         losses = ", ".join(f"{row['name']} loses {row['drop']['value']:.4f}" for row in failed)
+        mixed = "mixed" in request.precisions
+        longer = "--search MINUTES searches longer" if mixed else "--precision mixed keeps the worst layers in float"
         raise AccuracyError(
             f"{losses}; --max-drop is {request.max_drop:g}",
-            f"see {request.out.name}/report.html; --precision mixed keeps the worst layers in float",
+            f"see {request.out.name}/report.html; {longer}",
         )
     return report
 
@@ -143,7 +146,7 @@ def _load(request: ConvertRequest, work: Workspace, jobs: list[Job], pictures: C
         labels=request.labels,
         size_wh=request.size_wh,
         state_dict=request.state_dict,
-        pictures=pictures.paths[:_PROBES] if pictures else [],
+        pictures=picture_files(pictures.chosen(range(min(_PROBES, len(pictures)))), work) if pictures else [],
         want_onnx=want_onnx,
         want_tflite=bool(forms & {"tflite", "edgetpu"}),
     )

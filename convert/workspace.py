@@ -31,6 +31,7 @@ class Workspace:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             raise ConfigError(f"another conversion is writing {out}", "wait for it, or give another --out") from exc
+            _put_back(out)
         except OSError as exc:
             raise ConfigError(f"cannot write {self.folder} ({exc.strerror})", "give another --out") from exc
         self._steps: dict[str, Any] = _read_steps(self.folder / "steps.json")
@@ -65,7 +66,11 @@ class Workspace:
         """
         with writing(self.folder):
             self._steps.clear()
-            shutil.rmtree(self.bundle)
+            for path in self.folder.iterdir():  # ranges, histograms and searches are of the old model, too
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif path.name != "lock":
+                    path.unlink()
             self.bundle.mkdir()
 
     def remove(self) -> None:
@@ -74,7 +79,9 @@ class Workspace:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Let go of the folder, leaving what is done for the next run."""
+        """Let go of the folder, leaving what is done for the next run; where nothing is, it is taken away."""
+        if not self._steps and not self._lock.closed:
+            shutil.rmtree(self.folder, ignore_errors=True)
         self._lock.close()
 
 
@@ -104,7 +111,7 @@ def replace_folder(new: Path, out: Path) -> None:
             out.rename(old)
         try:
             new.rename(out)
-        except OSError:
+        except BaseException:  # Ctrl-C, too
             if old.exists():
                 old.rename(out)
             raise
@@ -112,6 +119,13 @@ def replace_folder(new: Path, out: Path) -> None:
         descriptor = os.open(out.parent, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)
+
+
+def _put_back(out: Path) -> None:
+    """A bundle that a killed run had moved aside and not yet replaced stands again."""
+    old = out.with_name(f".{out.name}.old")
+    if old.is_dir() and not out.exists():
+        old.rename(out)
 
 
 def _digest(depends: Any) -> str:

@@ -34,7 +34,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     level = logging.WARNING if arguments.quiet else logging.INFO
     logging.basicConfig(handlers=[LogHandler()], format="harrier: %(message)s", level=level, force=True)
-    # what OpenCV and FFmpeg print themselves says no more than the error we raise
+    # what these print themselves says no more than the error we raise
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # LiteRT's, too: errors and warnings
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     try:

@@ -58,7 +58,7 @@ def test_fashion_mnist_ends_in_int8_messages(shared, tmp_path):
     before = hashlib.sha256(data.read_bytes()).hexdigest()
     printed, report = run("fashion_mnist.py", tmp_path, "--data", data)
     assert hashlib.sha256(data.read_bytes()).hexdigest() == before
-    # 180 pictures are known to about 6 points; a nearest-neighbour classifier has 0.7 on them, chance is 0.1
+    # 180 pictures are known to about 6 points; the nearest neighbour has 0.69 on them, chance is 0.1
     assert accuracy(report, "tflite-fp32") > 0.72
     assert accuracy(report, "tflite-int8") > accuracy(report, "tflite-fp32") - 0.02 - 1e-9
     sizes = {name: target["bytes"] for name, target in targets(report).items()}
@@ -78,7 +78,7 @@ def test_fashion_mnist_ends_in_int8_messages(shared, tmp_path):
 @NO_DIGITS
 def test_handwritten_digits_need_no_network(tmp_path):
     _, report = run("fashion_mnist.py", tmp_path, "--data", "digits", "--epochs", 6)
-    # 359 digits of 8x8 px; logistic regression has 0.96 on them
+    # 359 digits of 8x8 px; the nearest neighbour has 0.99 on them, with far more arithmetic; 6 epochs of 25
     assert accuracy(report, "tflite-fp32") > 0.93
     assert accuracy(report, "tflite-int8") > accuracy(report, "tflite-fp32") - 0.02 - 1e-9
 
@@ -141,14 +141,16 @@ def test_efficientnet_lite_sees_alike_in_int8(shared, tmp_path):
     )
     assert targets(report)["tflite-fp32"]["float_error"] < 2e-3
     assert targets(report)["tflite-int8"]["bytes"] < 0.35 * targets(report)["tflite-fp32"]["bytes"]
-    seen = {row[0]: row[1:] for row in re.findall(r"^(\w+\.jpg) +(.+?) +0\.\d+ +(.+?) 0\.\d+", printed, re.MULTILINE)}
-    # what the pictures show, where ImageNet has a class for it; "face" has none, and no class near 0.1
-    for name, word in (("cat_720p.jpg", "cat"), ("parrot.jpg", "macaw")):
-        assert word in seen[name][0]
-        assert word in seen[name][1]
+    rows = re.findall(r"^(\w+\.jpg) +(.+?) (0\.\d+) +(.+?) 0\.\d+", printed, re.MULTILINE)
+    seen = {name: (label, float(score), label_int8) for name, label, score, label_int8 in rows}
+    assert "cat" in seen["cat_720p.jpg"][0]
+    assert "macaw" in seen["parrot.jpg"][0]
+    sure = [seen[path.name] for path in (data / "images").iterdir() if seen[path.name][1] > 0.2]
+    assert len(sure) >= 3  # ImageNet has no class for the face
+    assert all(label == label_int8 for label, _, label_int8 in sure)
     # 80 pictures of COCO, many without a class of ImageNet; of 80 answers that were right 85 times in a hundred,
     # fewer than 57 come once in a thousand times
-    found = re.search(r"int8 sees what float sees: images +(\d+) of 80", printed)
+    found = re.search(r"seen alike: coco-val80/images +(\d+) of 80", printed)
     assert found
     assert int(found[1]) >= 57
 

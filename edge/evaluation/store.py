@@ -44,7 +44,7 @@ class ResultStore:
         if folder is None:
             return
         text = json.dumps(settings, sort_keys=True)
-        path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.jsonl"
+        self._path = path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.jsonl"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             good = self._load(path) if path.is_file() else 0
@@ -60,8 +60,12 @@ class ResultStore:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._file:
-            self._file.close()
+        try:
+            if self._file:
+                self._file.close()
+        except OSError as exc:  # what was not flushed meets the full disk here
+            if error is None:
+                raise self._full(exc) from exc
 
     def known(self, sample: Sample) -> bool:
         """Return whether this picture, still the same, has a result."""
@@ -86,8 +90,16 @@ class ResultStore:
                 "class_ids": seen.class_ids.tolist(),
                 "scores": seen.scores.tolist(),
             }
-            self._file.write(json.dumps(record).encode() + b"\n")
-            self._file.flush()
+            try:
+                self._file.write(json.dumps(record).encode() + b"\n")
+                self._file.flush()
+            except OSError as exc:
+                raise self._full(exc) from exc
+
+    def _full(self, exc: OSError) -> ConfigError:
+        return ConfigError(
+            f"cannot write {self._path} ({exc.strerror})", "free space, or give another folder; what is in it is kept"
+        )
 
     def _load(self, path: Path) -> int:
         """Read the whole lines and return where the last of them ends."""

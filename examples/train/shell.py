@@ -89,6 +89,7 @@ def messages_of(bundle: Path, target: str, pictures: Path, score: float | None =
     """Run one target of the bundle over a folder of pictures and return what it published, a message a picture."""
     stem = bundle.parent / f"{bundle.name}-{target}"
     config, lines = stem.with_suffix(".toml"), stem.with_suffix(".jsonl")
+    lines.unlink(missing_ok=True)  # what an earlier call wrote: the publisher appends
     config.write_text(f'[engine]\ntarget = "{target}"\n')
     least = () if score is None else ("--score", str(score))
     harrier(

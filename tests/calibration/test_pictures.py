@@ -89,7 +89,9 @@ def test_what_holds_no_pictures_is_refused(tmp_path, folder_of):
     for name, said in cases.items():
         with pytest.raises(ConfigError, match=said):
             read_pictures(str(tmp_path / name))
-    assert len(read_pictures(str(tmp_path / "one"), allow_few=True)) == 1
+    one = read_pictures(str(tmp_path / "one"), allow_few=True)
+    assert len(one) == 1
+    assert one.notes[0].startswith("1 pictures are few to calibrate with")
 
 
 @pytest.mark.parametrize(

@@ -2,27 +2,32 @@
 
 import errno
 import json
+import logging
 import shutil
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 pytest.importorskip("onnx", reason="the converter needs onnx")
 pytest.importorskip("litert_quantizer", reason="the converter needs litert-quantizer")
 
-from convert import finish, makers, run
+from convert import finish, make_tflite, makers, run, tflite_choose
+from convert.report_html import frontier_chart
 from convert.request import ConvertRequest, Job, plan
 from convert.run import convert
 from convert.tflite_choose import CANDIDATES
 from convert.workspace import Workspace
 from edge.cli import main
 from edge.config import EngineSection
-from edge.errors import ConfigError, InterruptedWorkError
+from edge.errors import ConfigError, InterruptedWorkError, ManifestError
 from edge.evaluation.gates import AccuracyError
 from edge.golden import check_golden
 from edge.model import open_model
+from edge.progress import LogHandler
 
 
 def request(model: Path, out: Path, **changes) -> ConvertRequest:
@@ -291,3 +296,132 @@ def test_a_plan_makes_what_others_need_first():
     assert [job.wanted for job in plan(("tensorrt",), ("best",))] == [False, False, True]
     with pytest.raises(ConfigError, match="edgetpu has none of the precisions fp16"):
         plan(("edgetpu", "onnx"), ("fp16",))
+
+
+def test_classes_that_differ_are_said_before_anything_is_made(classifier_file, class_folders, tmp_path, monkeypatch):
+    (tmp_path / "names.txt").write_text("a\nb\nc\nd\n")
+    folders = tmp_path / "eval"
+    for name in ("d", "c", "bb"):
+        shutil.copytree(next(path for path in sorted(class_folders.iterdir()) if path.is_dir()), folders / name)
+    monkeypatch.setattr(makers, "make", lambda *_: pytest.fail("made before the classes were compared"))
+    with pytest.raises(ConfigError, match="no label 'bb'"):
+        convert(request(classifier_file, tmp_path / "b", labels=str(tmp_path / "names.txt"), evaluation=folders))
+
+
+def test_calibrating_on_the_evaluation_is_warned_of(classifier_file, class_folders, tmp_path, caplog):
+    report = convert(
+        request(
+            classifier_file,
+            tmp_path / "b",
+            precisions=("fp32", "int8"),
+            calibration=str(class_folders),
+            evaluation=class_folders,
+            observer="min-max",
+            allow_few=True,
+        )
+    )
+    count = report["evaluation"]["pictures"]
+    said = f"{count} of the {count} pictures of --eval are calibrated on, too"
+    assert [w for w in report["warnings"] if w.startswith(said)]
+    assert said in caplog.text
+
+
+def test_a_guessed_contract_is_a_warning_until_it_is_stated(classifier_file, tmp_path):
+    (tmp_path / "names.txt").write_text("a\nb\nc\nd\n")
+    report = convert(request(classifier_file, tmp_path / "b"))
+    assert [w for w in report["warnings"] if w.startswith("how pixels become numbers is a guess (rgb")]
+    settings = {"input.scale": 0.5, "input.channel_order": "rgb"}
+    report = convert(request(classifier_file, tmp_path / "c", settings=settings, labels=str(tmp_path / "names.txt")))
+    assert not [w for w in report["warnings"] if "guess" in w]
+    assert "contract: channel_order, scale as stated; else" in " ".join(report["notes"])
+    assert not [note for note in report["notes"] if note.startswith("labels: none")]
+
+
+def test_a_request_that_fails_before_any_step_leaves_no_folder(classifier_file, tmp_path, class_folders):
+    labels = tmp_path / "two.txt"
+    labels.write_text("cat\ndog\n")
+    with pytest.raises(ManifestError):
+        convert(request(classifier_file, tmp_path / "b", labels=str(labels)))
+    assert [path.name for path in tmp_path.iterdir()] == ["two.txt"]
+
+
+def test_corrected_biases_are_those_of_the_file_that_was_measured(classifier_file, pictures, tmp_path, monkeypatch):
+    asked = []
+    real = make_tflite.quantize_tflite
+    shifted = {"scores": np.ones(4)}
+
+    def choose(source, halves, measure, folder, candidates):
+        choice = tflite_choose.choose_ranges(source, halves, measure, folder, ["min-max"])
+        return replace(choice, shifts=shifted)
+
+    def quantize(source, target, precision, ranges, kept=frozenset(), shifts=None):
+        asked.append((precision, shifts))
+        real(source, target, precision, ranges, kept, shifts)
+
+    monkeypatch.setattr(make_tflite, "choose_ranges", choose)
+    monkeypatch.setattr(make_tflite, "quantize_tflite", quantize)
+    convert(
+        request(classifier_file, tmp_path / "b", precisions=("fp32", "int8", "uint8-io"), calibration=str(pictures))
+    )
+    assert [precision for precision, _ in asked] == ["int8", "uint8-io"]
+    for _, shifts in asked:  # the second from the working folder's notes
+        assert shifts.keys() == shifted.keys()
+        assert np.array_equal(shifts["scores"], shifted["scores"])
+
+
+@pytest.mark.parametrize(
+    ("words", "cure"),
+    [
+        (["--search", "1"], "mixed"),
+        (["--compute-capability", "8.6"], "tensorrt"),
+        (["--remote", "a@b"], "edgetpu"),
+        (["--images", "x"], "--eval"),
+        (["--observer", "mse"], "--calibration"),
+        (["--state-dict", "x.pt"], "MODULE:FACTORY"),
+    ],
+)
+def test_an_option_without_effect_is_refused(words, cure, classifier_file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["convert", str(classifier_file), *words]) == 2
+    said = capsys.readouterr().err
+    assert f"{words[0]} changes nothing here" in said
+    assert cure in said
+
+
+def test_a_single_mixture_is_a_sentence_not_an_axis():
+    point = {"kept": 0, "fidelity": 0.98, "latency_ms": 0.2, "chosen": True}
+    assert "<svg" not in frontier_chart({"frontier": [point]})
+    assert "<svg" in frontier_chart({"frontier": [point, {**point, "kept": 2, "latency_ms": 0.3}]})
+
+
+def test_steps_of_other_libraries_are_not_shown(capsys):
+    for name, level, shown in (("absl", 20, False), ("root", 20, False), ("convert.run", 20, True), ("absl", 30, True)):
+        LogHandler().emit(logging.LogRecord(name, level, "", 0, f"told by {name}", (), None))
+        assert (f"told by {name}" in capsys.readouterr().err) == shown
+
+
+def test_a_failing_target_is_explained_beside_the_float_file_of_its_own_format(
+    classifier_file, pictures, class_folders, tmp_path, monkeypatch
+):
+    compared = []
+
+    def listen(dataset, a, b):
+        compared.append((a.target, b.target))
+        return {"details": {"engine": {"sqnr_db": {}}}}
+
+    monkeypatch.setattr(finish, "explain", listen)
+    with pytest.raises(AccuracyError, match="--precision mixed"):
+        convert(failing(classifier_file, pictures, class_folders, tmp_path / "b", formats=("tflite", "onnx")))
+    assert ("tflite-fp32", "tflite-int8") in compared  # the ONNX file's outputs may lie in another order
+
+
+def test_the_probe_of_a_video_is_its_frames(classifier_file, pictures, tmp_path):
+    video = tmp_path / "clip.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"MJPG"), 10, (64, 64))
+    for path in sorted(pictures.iterdir()):
+        writer.write(cv2.resize(cv2.imread(str(path)), (64, 64)))
+    writer.release()
+    report = convert(
+        request(classifier_file, tmp_path / "b", precisions=("int8",), calibration=str(video), observer="min-max")
+    )
+    assert not [note for note in report["notes"] if "no pictures were given" in note]
