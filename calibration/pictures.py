@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from calibration.frames import Listing, VideoFrames, list_pictures, read_picture_file
-from calibration.plausibility import MIN_PICTURES, Look, check_looks, look_at
+from calibration.plausibility import MIN_PICTURES, Look, are_grey, check_looks, look_at
 from edge.errors import ConfigError, SourceError
 
 __all__ = ["VIDEO_FRAMES", "CalibrationSet", "read_pictures"]
@@ -24,6 +24,7 @@ class CalibrationSet:
     """Pictures by number. names: one a picture. notes: what people should know about them.
 
     paths: the files, in the order of names; empty for a video, whose frame numbers are in `frames`.
+    grey: none of them has a colour.
     """
 
     reference: str
@@ -31,6 +32,7 @@ class CalibrationSet:
     paths: tuple[Path, ...] = ()
     frames: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    grey: bool = False
     video: VideoFrames | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -93,7 +95,7 @@ def read_pictures(
         )
     few = [f"{len(looks)} pictures are few to calibrate with: ranges may miss what the robot will see"]
     notes = (*found.notes, *(few if len(looks) < MIN_PICTURES else ()), *check_looks(looks, wants_colour))
-    return replace(found, notes=notes)
+    return replace(found, notes=notes, grey=are_grey(looks))
 
 
 def _from_files(

@@ -8,7 +8,7 @@ import numpy as np
 
 from edge.errors import ConfigError
 
-__all__ = ["MIN_PICTURES", "Look", "check_looks", "count_distinct", "look_at"]
+__all__ = ["MIN_PICTURES", "Look", "are_grey", "check_looks", "count_distinct", "grey_error", "look_at"]
 
 MIN_PICTURES = 50
 
@@ -46,6 +46,21 @@ def look_at(picture: np.ndarray) -> Look:
     return Look(not flat and _is_noise(gray), flat, _colour(picture, float(gray.mean())), _marks(gray))
 
 
+def are_grey(looks: Sequence[Look]) -> bool:
+    """Return whether no picture has a colour, though most could show one."""
+    return sum(look.colour is False for look in looks) > _MOST_BAD * len(looks) and not any(
+        look.colour for look in looks
+    )
+
+
+def grey_error(count: int) -> ConfigError:
+    """Return the error of grey pictures for a model that takes colour."""
+    return ConfigError(
+        f"all {count} pictures are grey, but the model takes colour",
+        "give frames of the real camera, or --allow-grey if that is what it sees",
+    )
+
+
 def check_looks(looks: Sequence[Look], wants_colour: bool) -> list[str]:
     """Return remarks on a set of pictures that will do, for people.
 
@@ -62,12 +77,8 @@ def check_looks(looks: Sequence[Look], wants_colour: bool) -> list[str]:
             raise ConfigError(f"{bad} of {count} pictures are {what}", cure)
         if bad:
             notes.append(f"{bad} of {count} pictures are {what.partition(',')[0]}")
-    gray = sum(look.colour is False for look in looks)
-    if wants_colour and gray > _MOST_BAD * count and not any(look.colour for look in looks):
-        raise ConfigError(
-            f"all {count} pictures are grey, but the model takes colour",
-            "give frames of the real camera, or --allow-grey if that is what it sees",
-        )
+    if wants_colour and are_grey(looks):
+        raise grey_error(count)
     distinct = count_distinct([look.marks for look in looks])
     if count - distinct > _MOST_COPIES * count:
         raise ConfigError(

@@ -65,8 +65,10 @@ def shift_biases(model: Any, shifts: Mapping[str, np.ndarray]) -> None:
             continue
         stored = constant(model, bias)
         assert stored is not None
-        steps = np.rint(shift / np.asarray(bias.quantization.scale, np.float64))
-        set_constant(model, bias, (stored + steps).astype(stored.dtype))
+        scale = np.asarray(bias.quantization.scale, np.float64)
+        steps = np.rint(np.divide(shift, scale, out=np.zeros_like(scale), where=scale > 0))  # a dead channel has none
+        limits = np.iinfo(stored.dtype)
+        set_constant(model, bias, np.clip(stored + steps, limits.min, limits.max).astype(stored.dtype))
 
 
 def _is_integer(model: Any, op: Any) -> bool:

@@ -11,15 +11,18 @@ import numpy as np
 
 from calibration.pictures import CalibrationSet
 from calibration.preprocessed import tensors
+from calibration.ranges import Ranges, read_ranges
+from calibration.shared_names import translate_ranges
 from convert.fidelity import Fidelity
-from convert.float_model import FloatModel
+from convert.float_model import FLOAT_ONNX, FLOAT_TFLITE, FloatModel
 from convert.workspace import Workspace, writing
 from edge.config import EngineSection
 from edge.errors import ConfigError
+from edge.manifest import sha256_of
 from edge.model import load_engine
 from edge.tensor import TensorSpec
 
-__all__ = ["fidelity_on", "halves", "input_spec", "inputs_of", "picture_files"]
+__all__ = ["fidelity_on", "given_ranges", "halves", "input_spec", "inputs_of", "picture_files"]
 
 MOST_MEASURED = 60
 """More pictures than this make a comparison slower, not surer."""
@@ -62,6 +65,30 @@ def fidelity_on(model: FloatModel, reference: str, pictures: CalibrationSet, wor
     """
     some = pictures.chosen(range(0, len(pictures), -(-len(pictures) // MOST_MEASURED)))
     return Fidelity(model, picture_files(some, work), reference, threads)
+
+
+def given_ranges(model: FloatModel, file: Path, ranges_file: Path, pictures: CalibrationSet) -> Ranges:
+    """Return the ranges of a file as those of a float file of the model, so that all formats have the very same.
+
+    Tensors of another name are found by their values on two pictures. Raises: ConfigError for ranges of another model
+    or that leave activations without a range.
+    """
+    ranges = read_ranges(ranges_file)
+    known = [model.original, model.file(FLOAT_ONNX), model.file(FLOAT_TFLITE)]
+    origin = next((f for f in known if f and f.is_file() and sha256_of(f) == ranges.model_sha256), None)
+    if origin is None:
+        raise ConfigError(f"{ranges_file} is of another model", "harrier calibrate run MODEL DATA --out FILE")
+    if origin == file:
+        return ranges
+    few = pictures.chosen(range(min(2, len(pictures))))
+    pairs = zip(inputs_of(model, origin, few)(), inputs_of(model, file, few)(), strict=True)
+    found = translate_ranges(ranges, origin, file, list(pairs))
+    if found.unmatched:
+        raise ConfigError(
+            f"{ranges_file} has no range for {len(found.unmatched)} activations of {file.name} ({found.unmatched[0]})",
+            "calibrate the float file of a bundle: harrier calibrate run BUNDLE DATA --out FILE",
+        )
+    return found.ranges
 
 
 def picture_files(pictures: CalibrationSet, work: Workspace) -> list[Path]:

@@ -44,6 +44,11 @@ def _add_targets(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--search", metavar="MINUTES", type=seconds, help="search layers to keep in float this long")
     group.add_argument("--observer", metavar="NAME", help="how ranges are chosen (the best of all, by measurement)")
+    group.add_argument(
+        "--ranges", metavar="FILE", type=Path, help="take these ranges for every format (`harrier calibrate run`)"
+    )
+    group.add_argument("--equalize", action="store_true", help="equalize weight ranges across ReLU layers first")
+    group.add_argument("--no-split", action="store_true", help="leave a detector's fused output in one tensor")
     group.add_argument("--compute-capability", metavar="X.Y,..", type=_words, default=(), help="GPUs to build for")
     group.add_argument("--workspace", metavar="MIB", type=positive, help="most memory TensorRT may use in building")
     group.add_argument("--remote", metavar="USER@HOST", help="a machine with edgetpu_compiler, reached over ssh")
@@ -53,6 +58,7 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("pictures")
     group.add_argument("--calibration", metavar="DATA", help="folder, video, list file or COCO JSON; needed for int8")
     group.add_argument("--allow-few", action="store_true", help="calibrate on fewer than 50 pictures")
+    group.add_argument("--allow-grey", action="store_true", help="calibrate a colour model on grey pictures")
     group.add_argument(
         "--eval", metavar="DATA", type=Path, help="labelled pictures, as for `harrier eval`; never the calibration's"
     )
@@ -89,6 +95,8 @@ def request_of(arguments: argparse.Namespace) -> "ConvertRequest":
     """
     from convert.request import ConvertRequest
 
+    if not arguments.to:
+        raise ConfigError("--to names no format", f"use one of {', '.join(PRECISIONS)}")
     chosen = arguments.precision or (("fp32", "int8") if arguments.calibration else ("fp32",))
     if arguments.max_drop is not None and not arguments.eval:
         raise ConfigError("--max-drop needs labelled pictures", "add --eval DATA")
@@ -106,6 +114,10 @@ def request_of(arguments: argparse.Namespace) -> "ConvertRequest":
         max_drop=max_drop,
         keep_failing=arguments.keep_failing,
         allow_few=arguments.allow_few,
+        allow_grey=arguments.allow_grey,
+        ranges=arguments.ranges,
+        split_outputs=not arguments.no_split,
+        equalized=arguments.equalize,
         labels=arguments.labels,
         size_wh=arguments.size,
         state_dict=arguments.state_dict,
@@ -129,6 +141,8 @@ def _check_used(arguments: argparse.Namespace, precisions: tuple[str, ...]) -> N
         ("--images", arguments.images, arguments.eval, "add --eval DATA"),
         ("--keep-failing", arguments.keep_failing, arguments.eval, "add --eval DATA"),
         ("--observer", arguments.observer, arguments.calibration, "add --calibration DATA"),
+        ("--ranges", arguments.ranges, arguments.calibration, "add --calibration DATA, on which they are checked"),
+        ("--observer", arguments.observer, not arguments.ranges, "the ranges are given"),
         ("--search", arguments.search, "mixed" in precisions, "add mixed to --precision"),
         ("--compute-capability", arguments.compute_capability, "tensorrt" in arguments.to, "add tensorrt to --to"),
         ("--workspace", arguments.workspace, "tensorrt" in arguments.to, "add tensorrt to --to"),

@@ -28,13 +28,14 @@ from edge.evaluation.dataset_reader import read_dataset
 from edge.evaluation.explain import explain
 from edge.evaluation.pictures import names_to_show, picture_row
 from edge.evaluation.runner import RunSettings
-from edge.golden import write_golden
+from edge.golden import GOLDEN_PICTURE, see, write_golden
 from edge.manifest import sha256_of
 from edge.model import load_engine
 
 __all__ = ["finish", "reference_name"]
 
 _FLOAT = ("fp32", "fp16")
+_GOLDEN_TRIED = 16
 _SHOWN_PICTURES, _EXPLAINED_PICTURES, _LAYER_PICTURES = 6, 8, 2
 
 
@@ -172,7 +173,10 @@ def _bundle(model: FloatModel, rows: Sequence[dict[str, Any]], folder: Path) -> 
     if isinstance(model.manifest.labels, str):
         shutil.copy2(model.folder / model.manifest.labels, folder / model.manifest.labels)
     accuracy = {row["name"]: row["accuracy"]["value"] for row in written if row["accuracy"]}
-    manifest = msgspec.structs.replace(model.manifest, targets=targets, accuracy=accuracy)
+    guess = next((note for note in model.notes if note.startswith("contract: a guess")), "")
+    manifest = msgspec.structs.replace(
+        model.manifest, targets=targets, accuracy=accuracy, contract_origin=guess.removeprefix("contract: ")
+    )
     write_manifest(folder, manifest)
     return replace(model, folder=folder, manifest=manifest)
 
@@ -183,15 +187,18 @@ def _write_golden(
     names = [row["name"] for row in rows if row["written"] and runs_here(row["name"])]
     if not names:
         return
-    picture = None
+    reference = reference_target(model) if reference_target(model) in names else names[0]
+    found: list[np.ndarray] = []
     if request.evaluation:
-        sample = read_dataset(request.evaluation, request.evaluation_images, 1).samples[0]
-        picture = cv2.imread(str(sample.path))
-    if picture is None and pictures:
-        picture = pictures.picture(0)
-    if picture is not None:
-        reference = reference_target(model)
-        write_golden(model.folder, picture, reference if reference in names else names[0], names)
+        samples = read_dataset(request.evaluation, request.evaluation_images, _GOLDEN_TRIED).samples
+        found = [image for sample in samples if (image := cv2.imread(str(sample.path))) is not None]
+    elif pictures:
+        found = [pictures.picture(i) for i in range(min(_GOLDEN_TRIED, len(pictures)))]
+    for i, picture in enumerate(found):
+        write_golden(model.folder, picture, reference, [reference])
+        if see(str(model.folder), reference, model.folder / GOLDEN_PICTURE)["class_ids"] or i == len(found) - 1:
+            write_golden(model.folder, picture, reference, names)  # one on which there is something to see
+            return
 
 
 def _worst(rows: Sequence[dict[str, Any]], verdicts: Mapping[str, Verdict]) -> list[tuple[str, bytes]]:

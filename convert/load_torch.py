@@ -92,6 +92,7 @@ def _exported(
                 exported = torch.onnx.export(
                     network, given, dynamo=True, input_names=["input"], output_names=names, opset_version=_OPSET
                 )
+                assert exported is not None  # with dynamo=True there is always a program
                 exported.save(str(file))
             model = read_onnx(file)
     except OSError as exc:

@@ -11,7 +11,7 @@ from calibration.collect import collect
 from calibration.collected import Histograms, read_histograms, write_histograms
 from calibration.observers import check_observer
 from calibration.pictures import CalibrationSet
-from convert.calibrated import fidelity_on, halves, inputs_of
+from convert.calibrated import fidelity_on, given_ranges, halves, inputs_of
 from convert.float_model import FLOAT_ONNX, FloatModel
 from convert.made import Made
 from convert.onnx_float16 import write_float16
@@ -50,6 +50,11 @@ def make_onnx(
         write_float16(source, target)
         return made
     first, second = halves(pictures)
+    if request.ranges and job.precision == "int8":
+        ranges = given_ranges(model, source, request.ranges, first)
+        quantize_onnx(source, target, ranges)
+        made.observer = ranges.observer
+        return made
     if request.observer:
         check_observer(request.observer)
     given, other = inputs_of(model, source, first), inputs_of(model, source, second)

@@ -13,7 +13,7 @@ from calibration.collected import ranges_from
 from calibration.observers import check_observer
 from calibration.pictures import CalibrationSet
 from calibration.ranges import Ranges, read_ranges, write_ranges
-from convert.calibrated import fidelity_on, halves, inputs_of
+from convert.calibrated import fidelity_on, given_ranges, halves, inputs_of
 from convert.fidelity import compare_latency, latency_ms
 from convert.float_model import FLOAT_TFLITE, FloatModel
 from convert.made import Made
@@ -104,6 +104,8 @@ def _chosen(
 ) -> _Chosen:
     """The ranges, measured once for all integer precisions and kept in the working folder."""
     first, second = halves(pictures)
+    if request.ranges:
+        return _Chosen(source, given_ranges(model, source, request.ranges, first), {}, [])
     depends = [entry.sha256, first.identity, second.identity, request.observer]
     ranges_file = work.folder / "ranges-tflite.json"
     facts = work.facts("choose tflite", depends)
@@ -162,7 +164,7 @@ def _searched(
         GOAL,
         request.search_s or SEARCH_S,
         work.folder / "search-tflite.json",
-        sha256(msgspec.json.encode([chosen.ranges, _lists(chosen.shifts)])).hexdigest(),
+        sha256(msgspec.json.encode([chosen.ranges, _lists(chosen.shifts), second.identity])).hexdigest(),
     )
 
 

@@ -13,7 +13,7 @@ from convert.made import Made
 from convert.request import ConvertRequest, Job
 from convert.workspace import Workspace
 from edge.errors import ConfigError, MissingBackendError
-from edge.manifest import Target
+from edge.manifest import Target, sha256_of
 from edge.registry import Plug
 
 __all__ = ["check_tools", "make"]
@@ -71,6 +71,7 @@ def _depends(job: Job, model: FloatModel, pictures: CalibrationSet | None, reque
             raise ConfigError(f"{job.name} needs pictures to calibrate with", "add --calibration FOLDER")
         depends["pictures"] = pictures.identity
         depends["observer"] = request.observer
+        depends["ranges"] = sha256_of(request.ranges) if request.ranges and request.ranges.is_file() else None
         depends["search_s"] = request.search_s
     if job.form == "tensorrt":
         depends["build"] = [request.compute_capabilities, request.workspace_mib]

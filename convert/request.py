@@ -20,11 +20,10 @@ _CALIBRATED = {"int8", "int8-io", "uint8-io", "int16x8", "mixed", "best"}
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One file to make: its name in the manifest, its format and precision. wanted: asked for, not only needed."""
+    """One file to make: its name in the manifest, its format and precision."""
 
     form: str
     precision: str
-    wanted: bool = True
 
     @property
     def name(self) -> str:
@@ -42,7 +41,8 @@ class ConvertRequest:
     """Everything `harrier convert` was told. settings: dotted manifest keys and their values.
 
     max_drop: the greatest loss of mAP or top-1 a target may have; None: nothing is refused.
-    search_s: seconds for the sensitivity search, None for no search.
+    search_s: seconds for the sensitivity search, None for its default. split_outputs, equalized: see LoadOptions.
+    ranges: a file of ranges for every format. allow_grey: grey pictures will do for a model that takes colour.
     """
 
     model: str
@@ -61,6 +61,10 @@ class ConvertRequest:
     settings: Mapping[str, Any] | None = None
     observer: str | None = None
     search_s: float | None = None
+    split_outputs: bool = True
+    equalized: bool = False
+    allow_grey: bool = False
+    ranges: Path | None = None
     threads: int = 2
     compute_capabilities: tuple[str, ...] = ()
     workspace_mib: int | None = None
@@ -91,4 +95,4 @@ def plan(formats: Sequence[str], precisions: Sequence[str]) -> list[Job]:
     needed |= {("tflite", "fp32") for form, _ in asked if form in ("tflite", "edgetpu")}
     needed |= {("tflite", precision) for form, precision in asked if form == "edgetpu"}
     order = [(form, precision) for form, names in PRECISIONS.items() for precision in names]
-    return [Job(*pair, wanted=pair in asked) for pair in order if pair in asked | needed]
+    return [Job(*pair) for pair in order if pair in asked | needed]

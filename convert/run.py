@@ -9,6 +9,7 @@ from typing import Any
 
 from calibration.observers import check_observer
 from calibration.pictures import CalibrationSet, read_pictures
+from calibration.plausibility import grey_error
 from convert import makers
 from convert.calibrated import picture_files
 from convert.finish import finish
@@ -57,6 +58,8 @@ def convert(request: ConvertRequest) -> dict[str, Any]:
     try:
         pictures = _pictures(request, dataset)
         model = _load(request, work, jobs, pictures)
+        if pictures and pictures.grey and model.manifest.input.channel_order != "gray" and not request.allow_grey:
+            raise grey_error(len(pictures))
         if dataset:
             check_dataset(model, dataset)
         conversion = _Conversion(request, work, jobs, model, pictures, dataset)
@@ -134,6 +137,8 @@ def _load(request: ConvertRequest, work: Workspace, jobs: list[Job], pictures: C
         "settings": dict(request.settings or {}),
         "size": request.size_wh,
         "forms": sorted(forms),
+        "probe": pictures.identity if pictures else None,
+        "surgery": [request.split_outputs, request.equalized],
     }
     facts = work.facts("load", depends)
     if facts is not None:
@@ -149,6 +154,8 @@ def _load(request: ConvertRequest, work: Workspace, jobs: list[Job], pictures: C
         pictures=picture_files(pictures.chosen(range(min(_PROBES, len(pictures)))), work) if pictures else [],
         want_onnx=want_onnx,
         want_tflite=bool(forms & {"tflite", "edgetpu"}),
+        split_outputs=request.split_outputs,
+        equalized=request.equalized,
     )
     with writing(work.folder):
         model = load(request.model, work.bundle, options)
@@ -159,14 +166,22 @@ def _load(request: ConvertRequest, work: Workspace, jobs: list[Job], pictures: C
 
 
 def _identity(reference: str) -> str:
-    """What a file is: its hash; a folder's files with their sizes and times; else the words."""
+    """What a file is: its hash and, for ONNX, the state of the files beside it, where its weights may lie.
+
+    A folder's files and a factory's modules by their sizes and times.
+    """
     path = Path(reference)
     if path.is_file():
-        return sha256_of(path)
+        beside = _states(path.parent, "*") if path.suffix.lower() == ".onnx" else ""
+        return sha256_of(path) + beside
     if path.is_dir():
-        rows = [(str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(path.rglob("*"))]
-        return json.dumps(rows)
-    return reference
+        return _states(path, "**/*")
+    return reference + _states(Path.cwd(), "**/*.py")
+
+
+def _states(folder: Path, pattern: str) -> str:
+    files = sorted(file for file in folder.glob(pattern) if file.is_file())
+    return json.dumps([(str(f.relative_to(folder)), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
 
 
 def _make_all(conversion: _Conversion) -> None:

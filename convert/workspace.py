@@ -7,11 +7,26 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import distributions, version
 from pathlib import Path
 from typing import Any
 
 from edge import __version__
 from edge.errors import ConfigError
+
+_TOOLS = {
+    "ai-edge-litert",
+    "litert-quantizer",
+    "onnx",
+    "onnxruntime",
+    "onnxsim",
+    "tensorflow",
+    "tensorrt",
+    "tensorrt_rtx_cu13_libs",
+    "tf2onnx",
+    "torch",
+}
 
 __all__ = ["Workspace", "replace_folder", "writing"]
 
@@ -29,9 +44,9 @@ class Workspace:
             self.bundle.mkdir(parents=True, exist_ok=True)
             self._lock = (self.folder / "lock").open("w")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _put_back(out)
         except BlockingIOError as exc:
             raise ConfigError(f"another conversion is writing {out}", "wait for it, or give another --out") from exc
-            _put_back(out)
         except OSError as exc:
             raise ConfigError(f"cannot write {self.folder} ({exc.strerror})", "give another --out") from exc
         self._steps: dict[str, Any] = _read_steps(self.folder / "steps.json")
@@ -129,8 +144,16 @@ def _put_back(out: Path) -> None:
 
 
 def _digest(depends: Any) -> str:
-    depends = [__version__, depends]  # another release may do a step otherwise
+    depends = [__version__, _tool_versions(), depends]  # another release may do a step otherwise
     return hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+@cache
+def _tool_versions() -> dict[str, str]:
+    return {
+        name: version(name)
+        for name in sorted({distribution.metadata["Name"] for distribution in distributions()} & _TOOLS)
+    }
 
 
 def _read_steps(path: Path) -> dict[str, Any]:

@@ -79,13 +79,17 @@ class DecoderSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The whole `manifest.toml`. `labels` is a list of names, or the name of a text file with one name a line."""
+    """The whole `manifest.toml`. `labels` is a list of names, or the name of a text file with one name a line.
+
+    contract_origin: where `input` is from when nobody stated it; what starts with "a guess" is called one.
+    """
 
     format: Literal[1] = 1
     name: str
     description: str = ""
     licence: str = ""
     provenance: str = ""
+    contract_origin: str = ""
     targets: dict[str, Target]
     input: InputContract
     decoder: DecoderSection

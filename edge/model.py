@@ -138,7 +138,7 @@ def _open_bundle(folder: Path, options: EngineSection) -> _Opened:
             continue
         stated = str(folder / MANIFEST_NAME)
         origins = {
-            "contract": f"manifest {stated}",
+            "contract": manifest.contract_origin or f"manifest {stated}",
             "decoder": f"manifest {stated}",
             "labels": f"manifest {stated}",
         }

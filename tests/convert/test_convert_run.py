@@ -293,7 +293,7 @@ def test_bad_requests_are_one_line_with_the_right_code(
 def test_a_plan_makes_what_others_need_first():
     names = [job.name for job in plan(("tensorrt", "edgetpu"), ("int8", "uint8-io"))]
     assert names == ["tflite-fp32", "tflite-uint8-io", "onnx-fp32", "onnx-int8", "tensorrt-int8", "edgetpu-uint8-io"]
-    assert [job.wanted for job in plan(("tensorrt",), ("best",))] == [False, False, True]
+    assert [job.name for job in plan(("tensorrt",), ("best",))] == ["onnx-fp32", "onnx-int8", "tensorrt-best"]
     with pytest.raises(ConfigError, match="edgetpu has none of the precisions fp16"):
         plan(("edgetpu", "onnx"), ("fp16",))
 
