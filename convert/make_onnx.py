@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from calibration.collect import collect
-from calibration.collected import Histograms, read_histograms, write_histograms
+from calibration.collected import Histograms, ranges_from, read_histograms, write_histograms
 from calibration.observers import check_observer
 from calibration.pictures import CalibrationSet
 from convert.calibrated import fidelity_on, given_ranges, halves, inputs_of
@@ -21,6 +21,7 @@ from convert.request import ConvertRequest, Job
 from convert.workspace import Workspace, writing
 from edge.errors import ManifestError
 from edge.manifest import sha256_of
+from edge.progress import Progress
 
 __all__ = ["make_onnx"]
 
@@ -30,7 +31,7 @@ GOAL = 0.92
 SEARCH_S = 600.0
 """How long --precision mixed searches where --search does not say."""
 
-_INPUTS = 24
+_INPUTS, _FEW = 24, 8
 
 
 def make_onnx(
@@ -47,7 +48,9 @@ def make_onnx(
     target = model.folder / f"{source.stem.removesuffix('-fp32')}-{job.precision}.onnx"
     made = Made(job.name, msgspec.structs.replace(entry, file=target.name, sha256=None))
     if job.precision == "fp16":
-        write_float16(source, target)
+        few = inputs_of(model, source, pictures.chosen(range(min(_FEW, len(pictures))))) if pictures else None
+        # what real pictures drive beyond float16's range stays float32
+        write_float16(source, target, ranges_from(collect(source, few()), "min-max") if few else None)
         return made
     first, second = halves(pictures)
     if request.ranges and job.precision == "int8":
@@ -72,7 +75,9 @@ def make_onnx(
         scratch,
         (request.observer,) if request.observer else OBSERVERS,
     )
-    everything = collect(source, chain(given(), other()), known=histograms)  # goes on after the first half
+    progress = Progress("measuring ranges", len(first) + len(second))
+    everything = collect(source, chain(given(), other()), progress.update, histograms)  # goes on after the first half
+    progress.clear()
     both = [*islice(given(), _INPUTS // 2), *islice(other(), _INPUTS // 2)]
     choice = refitted(source, choice, everything, both, scratch)
     kept = choice.kept if job.precision == "mixed" else frozenset()
@@ -94,6 +99,8 @@ def _histograms(file: Path, source: Path, inputs: Callable[[], Iterator[np.ndarr
     known = read_histograms(file) if file.exists() else None
     if known is None or (known.model_sha256, known.inputs) != (sha256_of(source), identity):
         known = Histograms(sha256_of(source), inputs=identity)
-    found = collect(source, inputs(), known=known, checkpoint=file)
+    progress = Progress("measuring ranges")
+    found = collect(source, inputs(), progress.update, known, checkpoint=file)
+    progress.clear()
     write_histograms(file, found)
     return found

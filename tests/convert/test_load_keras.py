@@ -190,3 +190,11 @@ def test_a_tflite_that_keeps_its_weights_in_variables_is_refused(tmp_path):
     (tmp_path / "net.tflite").write_bytes(converter.convert())
     with pytest.raises(ModelError, match="in variables"):
         load(str(tmp_path / "net.tflite"), tmp_path / "out", BOTH)
+
+
+def test_a_reloaded_sequential_has_no_output_names_and_loads_all_the_same(tmp_path):
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((16, 16, 1)), keras.layers.Conv2D(4, 3), keras.layers.Flatten(), keras.layers.Dense(3)]
+    keras.Sequential(layers).save(tmp_path / "s.keras")
+    model = load(str(tmp_path / "s.keras"), tmp_path / "bundle", LoadOptions(want_tflite=True, want_onnx=False))
+    assert max(float_error(model, FLOAT_TFLITE).values()) < 2e-3

@@ -90,3 +90,11 @@ def test_only_the_registry_names_leaf_modules():
         for imported in imports_of(module):
             if imported.startswith(leaves):
                 assert imported.split(".")[2] in shared, f"{module} imports the leaf {imported}: use the registry"
+
+
+@pytest.mark.parametrize("module", [name for name in modules() if name.startswith("calibration.")])
+def test_calibration_stays_below_the_converter(module):
+    for imported in imports_of(module):
+        assert not imported.startswith("convert"), f"{module} imports {imported}"
+        if module != "calibration.command" and imported.startswith("edge."):
+            assert FLOOR_OF[part_of(imported)] <= 2 or part_of(imported) == "progress", f"{module} imports {imported}"
