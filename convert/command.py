@@ -143,6 +143,7 @@ def _check_used(arguments: argparse.Namespace, precisions: tuple[str, ...]) -> N
         ("--observer", arguments.observer, arguments.calibration, "add --calibration DATA"),
         ("--ranges", arguments.ranges, arguments.calibration, "add --calibration DATA, on which they are checked"),
         ("--observer", arguments.observer, not arguments.ranges, "the ranges are given"),
+        ("--ranges", arguments.ranges, not ("mixed" in precisions and "onnx" in arguments.to), "leave mixed out"),
         ("--search", arguments.search, "mixed" in precisions, "add mixed to --precision"),
         ("--compute-capability", arguments.compute_capability, "tensorrt" in arguments.to, "add tensorrt to --to"),
         ("--workspace", arguments.workspace, "tensorrt" in arguments.to, "add tensorrt to --to"),

@@ -15,7 +15,7 @@ from convert.calibrated import fidelity_on, given_ranges, halves, inputs_of
 from convert.float_model import FLOAT_ONNX, FloatModel
 from convert.made import Made
 from convert.onnx_float16 import write_float16
-from convert.onnx_search import OBSERVERS, refitted, search_onnx
+from convert.onnx_search import OBSERVERS, OnnxChoice, refitted, search_onnx
 from convert.quantize_onnx import layer_names, quantize_onnx
 from convert.request import ConvertRequest, Job
 from convert.workspace import Workspace, writing
@@ -58,8 +58,33 @@ def make_onnx(
         quantize_onnx(source, target, ranges)
         made.observer = ranges.observer
         return made
+    choice = _chosen(job, model, source, (first, second), request, work)
+    kept = choice.kept if job.precision == "mixed" else frozenset()
+    quantize_onnx(source, target, choice.ranges, kept, choice.mean_errors)
+    made.observer = choice.ranges.observer
+    made.kept_float = [name for name in layer_names(source) if name in kept]
+    made.notes = [f"{len(kept)} layers stay in float"] if kept else []
+    made.details = {"observers": choice.observers, "biases_corrected": bool(choice.mean_errors)}
+    if job.precision == "mixed":
+        made.frontier = [
+            {"kept": len(c.kept), "fidelity": c.fidelity, "latency_ms": None, "chosen": c.chosen}
+            for c in choice.frontier
+        ]
+    return made
+
+
+def _chosen(
+    job: Job,
+    model: FloatModel,
+    source: Path,
+    both_halves: tuple[CalibrationSet, CalibrationSet],
+    request: ConvertRequest,
+    work: Workspace,
+) -> OnnxChoice:
+    """Observer and layers chosen on the halves, then ranges and biases of all pictures."""
     if request.observer:
         check_observer(request.observer)
+    first, second = both_halves
     given, other = inputs_of(model, source, first), inputs_of(model, source, second)
     scratch = work.folder / "onnx"
     with writing(scratch):
@@ -79,19 +104,7 @@ def make_onnx(
     everything = collect(source, chain(given(), other()), progress.update, histograms)  # goes on after the first half
     progress.clear()
     both = [*islice(given(), _INPUTS // 2), *islice(other(), _INPUTS // 2)]
-    choice = refitted(source, choice, everything, both, scratch)
-    kept = choice.kept if job.precision == "mixed" else frozenset()
-    quantize_onnx(source, target, choice.ranges, kept, choice.mean_errors)
-    made.observer = choice.ranges.observer
-    made.kept_float = [name for name in layer_names(source) if name in kept]
-    made.notes = [f"{len(kept)} layers stay in float"] if kept else []
-    made.details = {"observers": choice.observers, "biases_corrected": bool(choice.mean_errors)}
-    if job.precision == "mixed":
-        made.frontier = [
-            {"kept": len(c.kept), "fidelity": c.fidelity, "latency_ms": None, "chosen": c.chosen}
-            for c in choice.frontier
-        ]
-    return made
+    return refitted(source, choice, everything, both, scratch)
 
 
 def _histograms(file: Path, source: Path, inputs: Callable[[], Iterator[np.ndarray]], identity: str) -> Histograms:

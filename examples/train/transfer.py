@@ -47,6 +47,7 @@ def main() -> None:
         *("convert", out / "mobilenet.keras", "--to", "tflite", "--precision", "fp32,int8"),
         *("--labels", out / "labels.txt", "--calibration", calibration, "--eval", evaluation),
         *("--max-drop", arguments.max_drop, "--out", out / "bundle"),
+        "--allow-grey",  # the network was trained on these very pictures, whatever their colours
     )
     harrier("eval", out / "bundle", evaluation, "--target", "tflite-int8", "--html", out / "confusion.html")
     heard = run_and_listen(out / "bundle", f"images://{Path(tested.file_paths[0]).parent}?fps=20&loop=yes", 3)

@@ -34,12 +34,12 @@ class Sleep4Engine(NullEngine):
 
 
 class LeakEngine(NullEngine):
-    """Keeps 50 kB more with every run."""
+    """Keeps 500 kB more with every run: much beside what the test process holds already."""
 
     def run(self) -> None:
         if not hasattr(self, "kept"):
             self.kept = []
-        self.kept.append(np.ones(50_000, np.uint8))
+        self.kept.append(np.ones(500_000, np.uint8))
         time.sleep(0.002)
 
 
