@@ -26,14 +26,17 @@ from ai_edge_litert.interpreter import Interpreter  # noqa: E402
 
 from calibration.collect import collect  # noqa: E402
 from calibration.collected import ranges_from  # noqa: E402
+from convert.bias_correction import bias_shifts  # noqa: E402
 from convert.inline_buffers import has_outside_buffers  # noqa: E402
 from convert.load import LoadOptions, load  # noqa: E402
-from convert.quantize_tflite import PRECISIONS, quantize_tflite  # noqa: E402
+from convert.quantize_tflite import PRECISIONS, layer_names, quantize_tflite  # noqa: E402
+from convert.tflite_equalize import equalize_silu  # noqa: E402
 
 pytestmark = [pytest.mark.network, pytest.mark.shared]
 
 MODELS = ("yolox_nano.onnx", "FastestDet.onnx")
 FLOAT = ("fp32", "fp16")
+CORRECTED = ("corrected", "mixed")
 LEAST_STEP = 1e-5  # of an output's largest value: float rounding
 ROOM = 1.5
 
@@ -62,6 +65,7 @@ def made(request, shared, old_python, tmp_path_factory) -> dict[tuple[str, str, 
     for precision in PRECISIONS:
         files[precision] = folder / f"{precision}.tflite"
         quantize_tflite(source, files[precision], precision, ranges)
+    files |= converted_as_the_command_does(source, [row[None] for row in inputs[:6]], folder)
     for file in files.values():
         assert not has_outside_buffers(file)
         np.save(file.with_suffix(".npy"), stored(file, inputs[:2]))
@@ -71,6 +75,20 @@ def made(request, shared, old_python, tmp_path_factory) -> dict[tuple[str, str, 
             for precision, arrays in run(python, kernels, files, folder).items():
                 outputs[runtime, kernels, precision] = arrays
     return outputs
+
+
+def converted_as_the_command_does(source, inputs, folder) -> dict[str, Path]:
+    """int8 with equalized channels and corrected biases, and the same with its first layers in float."""
+    equalized = folder / "equalized.tflite"
+    base = equalized if equalize_silu(source, equalized, inputs) else source
+    ranges = ranges_from(collect(base, inputs, threads=2), "percentile:99.99")
+    plain, files = folder / "plain.tflite", {name: folder / f"{name}.tflite" for name in CORRECTED}
+    quantize_tflite(base, plain, "int8", ranges)
+    shifts = bias_shifts(base, plain, inputs)
+    assert shifts
+    for name, kept in zip(CORRECTED, (frozenset(), frozenset(layer_names(base)[:8])), strict=True):
+        quantize_tflite(base, files[name], "int8", ranges, kept, shifts)
+    return files
 
 
 def prepared(contract, file, pictures) -> np.ndarray:
@@ -123,7 +141,7 @@ def test_float_files_agree(made, precision):
         assert np.abs(a - b).max() <= LEAST_STEP * np.abs(a).max()
 
 
-@pytest.mark.parametrize("precision", [name for name in PRECISIONS if "int" in name])
+@pytest.mark.parametrize("precision", [*(name for name in PRECISIONS if "int" in name), CORRECTED[0]])
 def test_integer_files_mean_the_same_to_both(made, precision):
     new, old = made["new", "BUILTIN_REF", precision], made["old", "BUILTIN_REF", precision]
     for a, b in zip(new, old, strict=True):
@@ -132,7 +150,7 @@ def test_integer_files_mean_the_same_to_both(made, precision):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("precision", [name for name in PRECISIONS if name not in FLOAT])
+@pytest.mark.parametrize("precision", [*(name for name in PRECISIONS if name not in FLOAT), *CORRECTED])
 def test_fast_kernels_differ_by_no_more_than_kernels_of_one_runtime(made, precision):
     new, old = made["new", "AUTO", precision], made["old", "AUTO", precision]
     own = distances(new, made["new", "BUILTIN_REF", precision])
