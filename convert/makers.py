@@ -21,7 +21,7 @@ __all__ = ["check_tools", "make"]
 _MAKERS = {
     "tflite": Plug("convert.make_tflite:make_tflite", "convert", ("litert_quantizer", "ai_edge_litert")),
     "onnx": Plug("convert.make_onnx:make_onnx", "convert", ("onnx", "onnxruntime")),
-    "tensorrt": Plug("convert.make_tensorrt:make_tensorrt"),
+    "tensorrt": Plug("convert.make_tensorrt:make_tensorrt", "convert", ("onnx",)),
     "edgetpu": Plug("convert.make_edgetpu:make_edgetpu", "convert", ("litert_quantizer", "ai_edge_litert")),
 }
 

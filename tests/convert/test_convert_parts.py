@@ -239,3 +239,23 @@ def test_int16_loses_nothing(classifier_file, pictures, class_folders, tmp_path)
 def test_a_job_is_named_after_what_it_makes():
     assert Job("tflite", "int8").name == "tflite-int8"
     assert [Job("tflite", p).calibrated for p in ("fp16", "int8", "int16x8")] == [False, True, True]
+
+
+def test_an_engine_with_fewer_int8_layers_than_its_onnx_is_refused(classifier_file, pictures, tmp_path, monkeypatch):
+    pytest.importorskip("tensorrt_rtx_libs", reason="TensorRT-RTX is not installed")
+    from convert import make_tensorrt
+
+    real = make_tensorrt.layers_of
+    wanted = ConvertRequest(
+        str(classifier_file),
+        tmp_path / "b",
+        ("tensorrt",),
+        ("int8",),
+        calibration=str(pictures),
+        observer="mse",
+        compute_capabilities=("8.6",),
+    )
+    monkeypatch.setattr(make_tensorrt, "layers_of", lambda file, precision: real(file, precision) + 1)
+    with pytest.raises(ModelError, match="of 4 convolutions and products in INT8"):
+        convert(wanted)
+    assert not (tmp_path / "b").exists()
