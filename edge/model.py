@@ -94,9 +94,15 @@ def open_model(
 def load_engine(file: Path, options: EngineSection) -> Engine:
     """Return the engine for a model file, chosen by its suffix.
 
-    Raises: EngineError for a suffix no engine takes, MissingBackendError for an engine that is not installed.
+    Raises: EngineError for a suffix no engine takes, MissingBackendError for an engine that is not installed,
+    AcceleratorError for a TensorRT engine.
     """
     suffix = file.suffix.lower().lstrip(".")
+    if suffix in ("engine", "plan") and suffix not in names("engines"):
+        raise AcceleratorError(
+            f"{file.name} is a TensorRT engine, which this version builds but does not run",
+            "use another target of the bundle",
+        )
     try:
         engine = resolve("engines", suffix)
     except MissingBackendError:
