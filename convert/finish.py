@@ -12,9 +12,9 @@ import msgspec
 import numpy as np
 
 from calibration.pictures import CalibrationSet
-from calibration.preprocessed import tensors
+from convert.calibrated import inputs_of
 from convert.fidelity import compare_latency
-from convert.float_model import FLOAT_TFLITE, FloatModel, write_manifest
+from convert.float_model import FloatModel, write_manifest
 from convert.gate import Verdict, reference_target, runs_here
 from convert.layer_errors import layer_errors
 from convert.made import Made
@@ -23,16 +23,14 @@ from convert.report import report_of, text_of
 from convert.report_html import page_of
 from convert.request import ConvertRequest
 from convert.workspace import Workspace, replace_folder, writing
-from edge.config import EngineSection
 from edge.evaluation.dataset_reader import read_dataset
 from edge.evaluation.explain import explain
 from edge.evaluation.pictures import names_to_show, picture_row
 from edge.evaluation.runner import RunSettings
-from edge.golden import GOLDEN_PICTURE, see, write_golden
+from edge.golden import write_golden
 from edge.manifest import sha256_of
-from edge.model import load_engine
 
-__all__ = ["finish", "reference_name"]
+__all__ = ["finish"]
 
 _FLOAT = ("fp32", "fp16")
 _GOLDEN_TRIED = 16
@@ -145,20 +143,11 @@ def _add_causes(
     settings = [RunSettings(str(model.folder), name, threads=threads) for name in (reference, row["name"])]
     findings = explain(dataset, settings[0], settings[1])
     row["outputs_sqnr_db"] = {k: round(v, 2) for k, v in findings["details"]["engine"]["sqnr_db"].items()}
-    float_file = model.file(f"{form}-fp32")
+    float_file = model.file(own)
     if pictures and float_file:  # tensors keep their names from the float file on
-        inputs = _few_tensors(model, float_file, pictures)
+        few = pictures.chosen(range(min(_LAYER_PICTURES, len(pictures))))
+        inputs = inputs_of(model, float_file, few)()
         row["layers"] = layer_errors(float_file, model.folder / row["file"], inputs)
-
-
-def _few_tensors(model: FloatModel, file: Path, pictures: CalibrationSet) -> list[np.ndarray]:
-    engine = load_engine(file, EngineSection())
-    spec = engine.input_specs[0]
-    engine.close()
-    few = (
-        replace(pictures, names=pictures.names[:_LAYER_PICTURES]) if len(pictures.names) > _LAYER_PICTURES else pictures
-    )
-    return [tensor.copy() for tensor in tensors(few, model.manifest.input, spec)]
 
 
 def _bundle(model: FloatModel, rows: Sequence[dict[str, Any]], folder: Path) -> FloatModel:
@@ -195,8 +184,8 @@ def _write_golden(
     elif pictures:
         found = [pictures.picture(i) for i in range(min(_GOLDEN_TRIED, len(pictures)))]
     for i, picture in enumerate(found):
-        write_golden(model.folder, picture, reference, [reference])
-        if see(str(model.folder), reference, model.folder / GOLDEN_PICTURE)["class_ids"] or i == len(found) - 1:
+        seen = write_golden(model.folder, picture, reference, [reference])
+        if seen[reference]["class_ids"] or i == len(found) - 1:
             write_golden(model.folder, picture, reference, names)  # one on which there is something to see
             return
 
@@ -212,13 +201,9 @@ def _worst(rows: Sequence[dict[str, Any]], verdicts: Mapping[str, Verdict]) -> l
     for name in names_to_show(evaluation, _SHOWN_PICTURES):
         done, data = cv2.imencode(".jpg", picture_row(evaluation, name), [cv2.IMWRITE_JPEG_QUALITY, 80])
         if done:
-            shown.append((f"{name}: truth, A {reference_name(rows)}, B {row['name']}", data.tobytes()))
+            sides = ", ".join(f"{side.title} {side.identity['target']}" for side in evaluation.sides)
+            shown.append((f"{name}: truth, {sides}", data.tobytes()))
     return shown
-
-
-def reference_name(rows: Sequence[dict[str, Any]]) -> str:
-    """Return the name of the target the others are compared with."""
-    return next((row["name"] for row in rows if row["reference"]), FLOAT_TFLITE)
 
 
 def _source(model: FloatModel) -> dict[str, Any]:

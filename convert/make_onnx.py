@@ -9,7 +9,6 @@ import numpy as np
 
 from calibration.collect import collect
 from calibration.collected import Histograms, ranges_from, read_histograms, write_histograms
-from calibration.observers import check_observer
 from calibration.pictures import CalibrationSet
 from convert.calibrated import fidelity_on, given_ranges, halves, inputs_of
 from convert.float_model import FLOAT_ONNX, FloatModel
@@ -18,18 +17,13 @@ from convert.onnx_float16 import write_float16
 from convert.onnx_search import OBSERVERS, OnnxChoice, refitted, search_onnx
 from convert.quantize_onnx import layer_names, quantize_onnx
 from convert.request import ConvertRequest, Job
+from convert.search import GOAL, SEARCH_S
 from convert.workspace import Workspace, writing
 from edge.errors import ManifestError
 from edge.manifest import sha256_of
 from edge.progress import Progress
 
 __all__ = ["make_onnx"]
-
-GOAL = 0.92
-"""Fidelity a mixed file is to reach on held-out calibration pictures."""
-
-SEARCH_S = 600.0
-"""How long --precision mixed searches where --search does not say."""
 
 _INPUTS, _FEW = 24, 8
 
@@ -82,8 +76,6 @@ def _chosen(
     work: Workspace,
 ) -> OnnxChoice:
     """Observer and layers chosen on the halves, then ranges and biases of all pictures."""
-    if request.observer:
-        check_observer(request.observer)
     first, second = both_halves
     given, other = inputs_of(model, source, first), inputs_of(model, source, second)
     scratch = work.folder / "onnx"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ import numpy as np
 
 from calibration.collect import collect
 from calibration.collected import ranges_from
-from calibration.observers import check_observer
 from calibration.pictures import CalibrationSet
 from calibration.ranges import Ranges, read_ranges, write_ranges
 from convert.calibrated import fidelity_on, given_ranges, halves, inputs_of
@@ -19,22 +19,13 @@ from convert.float_model import FLOAT_TFLITE, FloatModel
 from convert.made import Made
 from convert.quantize_tflite import layer_names, quantize_tflite
 from convert.request import ConvertRequest, Job
-from convert.search import Candidate, search
+from convert.search import GOAL, SEARCH_S, Candidate, search
 from convert.tflite_choose import CANDIDATES, choose_ranges
 from convert.workspace import Workspace, writing
 from edge.errors import ManifestError
 from edge.manifest import Target
 
 __all__ = ["make_tflite"]
-
-SEARCH_S = 600.0
-"""How long --precision mixed searches where --search does not say."""
-
-GOAL = 0.92
-"""Fidelity a mixed file is to reach on held-out calibration pictures; the gate then judges on --eval's.
-
-Int8 weights alone come to about 0.97 on a detector.
-"""
 
 
 @dataclass(slots=True)
@@ -63,7 +54,8 @@ def make_tflite(
         return made
     if job.precision == "int16x8":  # 65,536 steps have room for the whole range
         made.observer = "min-max"
-        ranges = ranges_from(collect(source, inputs_of(model, source, _all(pictures))()), made.observer, bits=16)
+        inputs = chain.from_iterable(inputs_of(model, source, half)() for half in halves(pictures))
+        ranges = ranges_from(collect(source, inputs), made.observer, bits=16)
         quantize_tflite(source, target, job.precision, ranges)
         return made
     chosen = _chosen(model, source, entry, pictures, request, work)
@@ -89,11 +81,6 @@ def make_tflite(
     return made
 
 
-def _all(pictures: CalibrationSet | None) -> CalibrationSet:
-    first, _ = halves(pictures)  # says what is wrong with none
-    return pictures or first
-
-
 def _chosen(
     model: FloatModel,
     source: Path,
@@ -112,8 +99,6 @@ def _chosen(
     if facts is not None:
         shifts = {name: np.array(shift) for name, shift in facts["shifts"].items()}
         return _Chosen(work.folder / facts["source"], read_ranges(ranges_file), shifts, facts["trials"])
-    if request.observer:
-        check_observer(request.observer)
     fidelity = fidelity_on(model, FLOAT_TFLITE, second, work, request.threads)
     choice = choose_ranges(
         source,

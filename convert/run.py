@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,7 @@ def _load(request: ConvertRequest, work: Workspace, jobs: list[Job], pictures: C
         return restored(work.bundle, facts)
     progress = Progress(f"reading {Path(request.model).name}")
     progress.update(0, "")
-    work.clear_bundle()
+    work.clear()
     options = LoadOptions(
         settings=request.settings or {},
         labels=request.labels,
@@ -166,22 +167,25 @@ def _load(request: ConvertRequest, work: Workspace, jobs: list[Job], pictures: C
 
 
 def _identity(reference: str) -> str:
-    """What a file is: its hash and, for ONNX, the state of the files beside it, where its weights may lie.
+    """What a file is: its hash and, for ONNX, the state of the files beside it that it names, where weights may lie.
 
-    A folder's files and a factory's modules by their sizes and times.
+    A folder's files and a factory's package by their sizes and times.
     """
     path = Path(reference)
     if path.is_file():
-        beside = _states(path.parent, "*") if path.suffix.lower() == ".onnx" else ""
-        return sha256_of(path) + beside
+        if path.suffix.lower() != ".onnx":
+            return sha256_of(path)
+        content = path.read_bytes()
+        return sha256_of(path) + _states(f for f in path.parent.iterdir() if f.name.encode() in content)
     if path.is_dir():
-        return _states(path, "**/*")
-    return reference + _states(Path.cwd(), "**/*.py")
+        return _states(path.rglob("*"))
+    package = Path(reference.partition(":")[0].partition(".")[0])
+    return reference + _states([package.with_suffix(".py"), *package.rglob("*.py")])
 
 
-def _states(folder: Path, pattern: str) -> str:
-    files = sorted(file for file in folder.glob(pattern) if file.is_file())
-    return json.dumps([(str(f.relative_to(folder)), f.stat().st_size, f.stat().st_mtime_ns) for f in files])
+def _states(files: Iterable[Path]) -> str:
+    found = sorted(file for file in files if file.is_file())
+    return json.dumps([(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in found])
 
 
 def _make_all(conversion: _Conversion) -> None:

@@ -74,8 +74,8 @@ class Workspace:
             partial.replace(path)
         return facts
 
-    def clear_bundle(self) -> None:
-        """Empty the bundle folder and forget every step.
+    def clear(self) -> None:
+        """Begin anew: forget every step and what it left.
 
         Raises: ConfigError when it cannot be written.
         """

@@ -55,8 +55,8 @@ def see(reference: str, target: str | None, picture: Path) -> dict[str, Any]:
         model.close()
 
 
-def write_golden(folder: Path, picture: np.ndarray, reference: str, targets: list[str]) -> None:
-    """Write the golden picture, (H, W, 3) uint8 BGR, at most 640 px a side, and what each target sees on it.
+def write_golden(folder: Path, picture: np.ndarray, reference: str, targets: list[str]) -> dict[str, Any]:
+    """Write the golden picture, (H, W, 3) uint8 BGR, at most 640 px a side, and return what each target sees on it.
 
     reference: the target that stands for those which do not run here.
     Raises: ModelError when a target cannot run, ManifestError for a picture that cannot be encoded.
@@ -72,6 +72,7 @@ def write_golden(folder: Path, picture: np.ndarray, reference: str, targets: lis
     results = {name: see(str(folder), name, folder / GOLDEN_PICTURE) for name in targets}
     text = json.dumps({"format": 1, "reference": reference, "results": results}, indent=1)
     (golden / "results.json").write_text(text + "\n")
+    return results
 
 
 def check_golden(reference: str, target: str | None = None) -> dict[str, Any]:

@@ -259,3 +259,18 @@ def test_an_engine_with_fewer_int8_layers_than_its_onnx_is_refused(classifier_fi
     with pytest.raises(ModelError, match="of 4 convolutions and products in INT8"):
         convert(wanted)
     assert not (tmp_path / "b").exists()
+
+
+def test_a_source_is_known_by_all_that_it_is_made_of(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m.onnx").write_bytes(b"graph weights.bin")
+    (tmp_path / "weights.bin").write_bytes(b"1234")
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net" / "model.py").write_text("a = 1\n")
+    before = run._identity("m.onnx"), run._identity("net.model:make")
+    (tmp_path / "log.txt").write_text("a file that the model does not name")
+    assert (run._identity("m.onnx"), run._identity("net.model:make")) == before
+    (tmp_path / "weights.bin").write_bytes(b"12345")
+    (tmp_path / "net" / "model.py").write_text("a = 22\n")
+    assert run._identity("m.onnx") != before[0]
+    assert run._identity("net.model:make") != before[1]
