@@ -13,7 +13,7 @@ _HOMES = {
     "EdgeError": "edge.errors",
     "Frame": "edge.frame",
     "FrameInfo": "edge.frame",
-    "Message": "edge.wire.jsonl",
+    "Message": "edge.wire.messages",
     "Pipeline": "edge.pipeline",
     "RunConfig": "edge.config",
     "listen": "edge.client",

@@ -8,7 +8,7 @@ import msgspec
 from edge.manifest import NmsMethod
 from edge.structs import as_struct, read_toml
 
-__all__ = ["EngineSection", "RunConfig", "Thresholds", "read_config"]
+__all__ = ["EngineSection", "RunConfig", "Thresholds", "WireSection", "read_config"]
 
 Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -39,6 +39,16 @@ class Thresholds(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     sigma: Annotated[float, msgspec.Meta(gt=0)] = 0.5
 
 
+class WireSection(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """[wire]: what readers are told. ttl_ms: a result older than this must not be acted on.
+
+    heartbeat_ms: how often the loop says that it is alive, whether frames come or not.
+    """
+
+    ttl_ms: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 500
+    heartbeat_ms: Annotated[int, msgspec.Meta(ge=10, le=10_000)] = 250
+
+
 class RunConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The whole file. model: a bundle, a model file or a catalogue name. source and publish: URIs.
 
@@ -54,6 +64,7 @@ class RunConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     frame_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 1.0
     engine: EngineSection = msgspec.field(default_factory=EngineSection)
     thresholds: Thresholds = msgspec.field(default_factory=Thresholds)
+    wire: WireSection = msgspec.field(default_factory=WireSection)
 
 
 def read_config(path: Path) -> RunConfig:

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from edge.wire.jsonl import DetectionRecord, Message
+from edge.wire.messages import ClassificationMessage, DetectionRecord, DetectionsMessage
 
 __all__ = ["annotate", "class_color"]
 
@@ -16,14 +16,16 @@ def class_color(class_id: int) -> tuple[int, int, int]:
     return blue, green, red
 
 
-def annotate(image: np.ndarray, message: Message) -> None:
+def annotate(image: np.ndarray, message: DetectionsMessage | ClassificationMessage) -> None:
     """Draw a message's detections or classes and its age on `image` (H, W, 3) uint8 BGR, in place."""
     unit = max(image.shape[0], 240) / 480  # text and lines grow with the picture
-    for record in message.detections or []:
-        _draw_detection(image, record, unit)
-    lines = [f"{record.label} {record.score:.2f}" for record in message.classes or []]
-    if message.age_ms is not None:
-        lines.append(f"{message.model}  frame {message.seq}  age {message.age_ms:.1f} ms")
+    lines = []
+    if isinstance(message, DetectionsMessage):
+        for record in message.detections:
+            _draw_detection(image, record, unit)
+    else:
+        lines = [f"{record.label} {record.score:.2f}" for record in message.classes]
+    lines.append(f"{message.model}  frame {message.seq}  age {message.age_ms:.1f} ms")
     for i, line in enumerate(lines):
         _text(image, line, (round(8 * unit), round((22 + 22 * i) * unit)), (255, 255, 255), unit)
 

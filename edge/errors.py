@@ -15,6 +15,9 @@ EdgeError
  |    |    +-- EndOfStreamError    it ended, as files do
  |    +-- PublishError         a publisher could not be opened or written
  |    +-- WireError            bytes that arrived are not a message
+ |         +-- WireVersionError   they are of another version or table of the protocol
+ |         +-- WireLengthError    there are too few or too many of them
+ |         +-- WireChecksumError  they were damaged on their way
  +-- InterruptedWorkError 130  Ctrl-C ended work that was to give a result
 
 Exit codes: 0 ok, 1 a defect in Harrier, 2 configuration, 3 model, 4 device, 5 accuracy gate
@@ -39,7 +42,10 @@ __all__ = [
     "SourceError",
     "SourceOpenError",
     "SourceTimeoutError",
+    "WireChecksumError",
     "WireError",
+    "WireLengthError",
+    "WireVersionError",
 ]
 
 
@@ -114,6 +120,18 @@ class PublishError(DeviceError):
 
 class WireError(DeviceError):
     """Bytes that arrived are not a message of the expected format."""
+
+
+class WireVersionError(WireError):
+    """The sender speaks another version, or another table, of the protocol."""
+
+
+class WireLengthError(WireError):
+    """A message has too few or too many bytes."""
+
+
+class WireChecksumError(WireError):
+    """The checksum does not fit the bytes."""
 
 
 class InterruptedWorkError(EdgeError):

@@ -15,10 +15,10 @@ from edge.nms import NmsSettings, suppress
 from edge.preprocess.letterbox import Geometry
 from edge.preprocess.pixels import Preprocessor
 from edge.publishers.base import Publisher
-from edge.registry import resolve
 from edge.sources.base import FrameSource, SourceEvent
 from edge.timings import Stage, StageTimings
-from edge.wire.jsonl import Message, message_of, status_of
+from edge.wire.building import Stream, greeting, heartbeat_of, message_of, status_of
+from edge.wire.messages import ClassificationMessage, DetectionsMessage, FlagName, Message, SourceState
 
 __all__ = ["Pipeline", "nms_settings"]
 
@@ -57,8 +57,19 @@ class Pipeline:
         self._decoder = model.decoder
         self._preprocess = Preprocessor(model.manifest.input, model.engine.input_specs[0], model.engine.inputs[0])
         self.publishers = publishers
-        self._encoders = [(p, resolve("formats", p.format)) for p in publishers]
+        self.stream = Stream(
+            source=source.source_id,
+            model=model.name,
+            labels=tuple(model.labels),
+            ttl_ms=config.wire.ttl_ms,
+            heartbeat_ms=config.wire.heartbeat_ms,
+        )
         self.frame: Frame | None = None
+        self.state: SourceState = "connecting"
+        self._t_start_ns = monotonic_ns()
+        self._t_newest_ns: int | None = None
+        self._t_beat_ns = 0
+        self._frame_wh = (0, 0)
         self._held: list[SourceEvent] = []
         self.result: Detections | Classification
         if model.decoder.kind == "detections":
@@ -68,7 +79,7 @@ class Pipeline:
         else:
             self.result = Classification(min(_TOP_CLASSES, model.decoder.class_count or _TOP_CLASSES))
 
-    def step(self, timeout_s: float | None = None) -> Message:
+    def step(self, timeout_s: float | None = None) -> DetectionsMessage | ClassificationMessage:
         """Take one frame from the source to the publishers and return what was published.
 
         timeout_s: how long to wait for a frame; the configuration's frame_timeout_s when None.
@@ -90,15 +101,31 @@ class Pipeline:
             laps.lap(Stage.DECODE)
             self._select(self.result, geometry)
             laps.lap(Stage.NMS)
+        self._t_newest_ns = frame.info.t_capture_ns
         self.relay_events()
-        message = message_of(frame.info, self.result, self.model.labels, self.model.name)
+        if self._frame_wh != (frame.info.width_px, frame.info.height_px):
+            self._frame_wh = (frame.info.width_px, frame.info.height_px)
+            self.greet()
+        message = message_of(frame.info, self.result, self.stream, self.flags)
         self._publish(message)
         laps.lap(Stage.PUBLISH)
         laps.finish(frame.info.t_capture_ns, monotonic_ns())
         return message
 
+    @property
+    def flags(self) -> tuple[FlagName, ...]:
+        """What readers must know of every message: stale while the newest result is older than its time to live."""
+        newest = self._t_newest_ns
+        fresh = newest is not None and (monotonic_ns() - newest) / 1e6 <= self.stream.ttl_ms
+        return () if fresh else ("stale",)
+
+    def greet(self) -> None:
+        """Tell the readers, those of now and those to come, what this stream is."""
+        for message in greeting(self.stream, self._frame_wh):
+            self._publish(message)
+
     def relay_events(self, at_end: bool = False) -> None:
-        """Tell the readers and the log what the source has been doing.
+        """Tell the readers and the log what the source has been doing, and the readers that the loop is alive.
 
         A source may have ended while its last frame is still on its way: that news waits for `at_end`.
         """
@@ -109,10 +136,18 @@ class Pipeline:
                 reason = f" ({event.reason})" if event.reason else ""
                 log.info("source %s: %s%s", self.source.source_id, event.state, reason)
                 self.publish_status(event.state, event.reason, event.t_ns)
+        now = monotonic_ns()
+        if now - self._t_beat_ns >= self.stream.heartbeat_ms * 1_000_000:
+            self._t_beat_ns = now
+            count = self.timings.count
+            beat = heartbeat_of(self.stream, count, self.state, self._t_start_ns, self._t_newest_ns, self.flags)
+            self._publish(beat)
 
-    def publish_status(self, state: str, reason: str, t_event_ns: int) -> None:
+    def publish_status(self, state: SourceState, reason: str, t_event_ns: int) -> None:
         """Tell the readers what the source is doing since t_event_ns (CLOCK_MONOTONIC)."""
-        self._publish(status_of(self.source.source_id, self.timings.count, state, reason, t_event_ns), keep=True)
+        self.state = state
+        count, engine = self.timings.count, self.model.target
+        self._publish(status_of(self.stream, count, state, reason, t_event_ns, engine, self.flags))
 
     def _select(self, result: Detections, geometry: Geometry) -> None:
         candidates = self._candidates
@@ -123,10 +158,6 @@ class Pipeline:
             result.take(candidates, order[: self.nms.max_detections])
         geometry.to_source(result)
 
-    def _publish(self, message: Message, keep: bool = False) -> None:
-        encoded: dict[str, bytes] = {}
-        for publisher, encode in self._encoders:
-            payload = encoded.get(publisher.format)
-            if payload is None:
-                payload = encoded[publisher.format] = encode(message)
-            publisher.send(payload, keep)
+    def _publish(self, message: Message) -> None:
+        for publisher in self.publishers:
+            publisher.send(message)

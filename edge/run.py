@@ -16,18 +16,18 @@ from edge.errors import ConfigError, EndOfStreamError, SourceTimeoutError
 from edge.model import Model, open_model
 from edge.pipeline import Pipeline
 from edge.progress import Progress
-from edge.publishers.base import Publisher, PublisherOptions
+from edge.publishers.base import Publisher
 from edge.registry import resolve
 from edge.sources.base import open_source
 from edge.stats import collect
 from edge.uri import parse_uri
-from edge.wire.jsonl import Message
+from edge.wire.messages import ClassificationMessage, DetectionsMessage
 
 __all__ = ["check_parts", "open_pipeline", "run"]
 
 log = logging.getLogger("harrier")
 
-_SLICE_S = 0.1  # news of the source is relayed this often while no frame comes
+_SLICE_S = 0.05  # news of the source and signs of life are sent this often while no frame comes
 _REPEAT_S = 60.0
 
 
@@ -46,13 +46,13 @@ def open_pipeline(config: RunConfig) -> Iterator[Pipeline]:
             uri = parse_uri(text)
             publisher = resolve("publishers", uri.scheme)(uri)
             stack.callback(publisher.close)
-            resolve("formats", publisher.format)
             publishers.append(publisher)
             log.info("publishing to %s", publisher.address)
         source = open_source(source_text)
         stack.callback(source.close)
         pipeline = Pipeline(source, model, publishers, config)
         _say_what_runs(model)
+        pipeline.greet()
         source.start()
         yield pipeline
 
@@ -68,8 +68,13 @@ def run(config: RunConfig, frames: int | None = None, seconds: float | None = No
         deadline = start + seconds if seconds else None
         progress = Progress("harrier run", frames, live=not _prints_on_terminal(config))
         watch = _Watch(config.frame_timeout_s)
-        reason = "stopped"
+        reason, paused = "stopped", False
         while not stop.is_set() and (deadline is None or time.monotonic() < deadline):
+            paused = _obey(pipeline, paused)
+            if paused:
+                pipeline.relay_events()
+                stop.wait(_SLICE_S)
+                continue
             try:
                 message = pipeline.step(min(_SLICE_S, config.frame_timeout_s))
                 watch.frame()
@@ -94,6 +99,17 @@ def run(config: RunConfig, frames: int | None = None, seconds: float | None = No
             _write_stats(stats, report)
         if watch.trouble and not pipeline.timings.count and not stop.is_set():
             raise watch.trouble
+
+
+def _obey(pipeline: Pipeline, paused: bool) -> bool:
+    """Do what a reader has asked for, where its publisher allows that; return whether the loop is to rest."""
+    for publisher in pipeline.publishers:
+        command, publisher.command = publisher.command, ""
+        if command and (command == "stop") != paused:
+            paused = command == "stop"
+            log.warning("%s: asked to %s", publisher.address, command)
+            pipeline.publish_status("paused" if paused else "streaming", f"asked to {command}", monotonic_ns())
+    return paused
 
 
 class _Watch:
@@ -143,7 +159,6 @@ def check_parts(config: RunConfig) -> list[str]:
         uri = parse_uri(text)
         publisher = resolve("publishers", uri.scheme)
         publisher.check(uri)
-        resolve("formats", uri.options(PublisherOptions).format)
         lines.append(f"publish {uri.safe_text}")
     return lines
 
@@ -189,8 +204,8 @@ def _prints_on_terminal(config: RunConfig) -> bool:
     return any(text.startswith("stdout:") for text in config.publish) and sys.stdout.isatty()
 
 
-def _live_line(message: Message, pipeline: Pipeline) -> str:
-    found = message.detections if message.detections is not None else message.classes or []
+def _live_line(message: DetectionsMessage | ClassificationMessage, pipeline: Pipeline) -> str:
+    found = message.detections if isinstance(message, DetectionsMessage) else message.classes
     return f"{len(found)} found, age {message.age_ms:.0f} ms, {pipeline.source.stats.dropped} frames dropped"
 
 

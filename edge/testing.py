@@ -13,6 +13,7 @@ from edge.frame import Frame, FrameInfo
 from edge.publishers.base import Publisher
 from edge.sources.base import FrameSource, SourceEvent, SourceStats
 from edge.uri import Uri
+from edge.wire.messages import DetectionsMessage
 
 __all__ = [
     "MemoryPublisher",
@@ -181,7 +182,9 @@ def check_publisher(publisher: Publisher) -> None:
     assert publisher.address, "a publisher says where its readers find it"
     before = monotonic_ns()
     for i in range(1000):
-        publisher.send(b'{"n": %d}\n' % i)
+        publisher.send(
+            DetectionsMessage(source="check", seq=i, t_publish_ns=i, t_capture_ns=i, age_ms=0.0, detections=[])
+        )
     assert monotonic_ns() - before < 2_000_000_000, "1,000 sends took over two seconds"
     before = monotonic_ns()
     publisher.close(0.2)

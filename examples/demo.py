@@ -18,7 +18,8 @@ from edge.client import line_of
 from edge.draw import annotate
 from edge.errors import EdgeError
 from edge.progress import Progress
-from edge.wire.jsonl import Message, decode
+from edge.wire.jsonl import decode
+from edge.wire.messages import Message
 
 FPS = 30
 SECONDS = 5

@@ -1,28 +1,44 @@
 """The contract every publisher keeps."""
 
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
+from edge.registry import resolve
 from edge.uri import Uri
+from edge.wire.messages import Message
 
-__all__ = ["Publisher", "PublisherOptions"]
+__all__ = ["Publisher", "PublisherBase", "PublisherOptions", "options_of"]
+
+Options = TypeVar("Options", bound="PublisherOptions")
 
 
 class PublisherOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """Options every publisher takes: the wire format, by its name in the registry."""
+    """Options every publisher takes: the wire format, by its name in the registry; "" for the publisher's own."""
 
-    format: str = "json"
+    format: str = ""
+
+
+def options_of(uri: Uri, options: type[Options]) -> Options:
+    """Return the URI's options.
+
+    Raises: ConfigError for an unknown option, a wrong value, or a format that does not exist.
+    """
+    found = uri.options(options)
+    if found.format:
+        resolve("formats", found.format)
+    return found
 
 
 class Publisher(Protocol):
-    """Takes encoded messages, one per frame, and brings the newest to its readers.
+    """Brings messages to its readers: every change of state, and the newest of everything else.
 
     Built from a Uri; raises PublishError when it cannot start (port in use, unwritable file), and whatever
-    `check` raises.
-    address: where readers find it, with the real port where port 0 was asked for.
+    `check` raises. It encodes in a thread of its own, with `restamped`, so that ages are those of sending.
+    address: where readers find it, with the real port where port 0 was asked for. format: what it encodes with.
     sent and dropped count messages (per reader where there are several). failure: what is wrong just now, or "";
     a publisher goes on trying. reader_gone: the only reader it will ever have has hung up (a closed pipe).
+    command: "start" or "stop" where a reader that may do so asked for it; the loop takes it and sets "" again.
     """
 
     address: str
@@ -31,16 +47,35 @@ class Publisher(Protocol):
     dropped: int
     failure: str
     reader_gone: bool
+    command: str
 
     @staticmethod
     def check(uri: Uri) -> None:
         """Raise the ConfigError that a wrong URI deserves, without starting anything."""
 
-    def send(self, payload: bytes, keep: bool = False) -> None:
+    def send(self, message: Message) -> None:
         """Hand over one message; returns at once and never raises, whatever the readers do.
 
-        keep: a change of state, which no newer message makes worthless.
+        HELLO and LABELS are also what a reader that comes later is told first, with the last STATUS. A publisher
+        passes over kinds that its readers have no use for. Messages are shared: nobody changes one.
         """
 
     def close(self, drain_s: float = 0.5) -> None:
         """Give readers up to `drain_s` to take what is pending, then stop; calling it twice is allowed."""
+
+
+class PublisherBase:
+    """What all publishers have: the attributes of the contract, and the encoder of their format.
+
+    Raises: ConfigError for a format that does not exist.
+    """
+
+    def __init__(self, address: str, format: str) -> None:
+        self.address = address
+        self.format = format
+        self.encode = resolve("formats", format)
+        self.sent = 0
+        self.dropped = 0
+        self.failure = ""
+        self.reader_gone = False
+        self.command = ""

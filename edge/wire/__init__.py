@@ -1,1 +1,1 @@
-"""What goes over the wire. JSON lines now; a format is one module with `encode` and `decode`."""
+"""What goes over the wire: typed messages, and the formats (JSON lines, binary) and framings that carry them."""

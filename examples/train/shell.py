@@ -11,7 +11,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge.wire.jsonl import Message, decode
+from edge.wire.jsonl import decode
+from edge.wire.messages import Message
 
 HARRIER = [sys.executable, "-m", "edge"]
 

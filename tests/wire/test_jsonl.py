@@ -5,18 +5,25 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_messages import messages
 
 from edge.clock import monotonic_ns
 from edge.detections import Classification, Detections
 from edge.errors import WireError
 from edge.frame import FrameInfo
-from edge.wire.jsonl import decode, encode, message_of, status_of
+from edge.wire.building import Stream, message_of, restamped, status_of
+from edge.wire.jsonl import decode, encode
+from edge.wire.layout import LAYOUTS
 
 
 def info(age_ms: float = 25.0) -> FrameInfo:
     return FrameInfo(7, "cam", monotonic_ns() - int(age_ms * 1e6), 640, 480, timestamp_quality="driver")
+
+
+def stream(*labels: str) -> Stream:
+    return Stream(source="cam", model="blaze", labels=labels, ttl_ms=300)
 
 
 def two_detections() -> Detections:
@@ -31,10 +38,11 @@ def two_detections() -> Detections:
 
 
 def test_a_message_says_all_the_issue_asks_for():
-    line = json.loads(encode(message_of(info(), two_detections(), ["face"], "blaze")))
+    line = json.loads(encode(message_of(info(), two_detections(), stream("face"))))
     assert line["kind"] == "detections"
     assert (line["seq"], line["source"], line["model"], line["frame"]) == (7, "cam", "blaze", [640, 480])
-    assert line["timestamp"] == "driver"
+    assert (line["timestamp"], line["ttl_ms"], line["model_id"]) == ("driver", 300, stream("face").model_id)
+    assert "t_capture_local_ns" not in line
     assert 25 <= line["age_ms"] < 5000
     assert line["t_publish_ns"] - line["t_capture_ns"] == pytest.approx(line["age_ms"] * 1e6, abs=2e4)
     assert abs(line["t_publish_ns"] - time.time_ns()) < 5e9
@@ -51,7 +59,7 @@ def test_a_message_says_all_the_issue_asks_for():
 
 
 def test_nothing_seen_is_an_empty_list_not_a_missing_one():
-    assert json.loads(encode(message_of(info(), Detections(4), [], "m")))["detections"] == []
+    assert json.loads(encode(message_of(info(), Detections(4), stream())))["detections"] == []
 
 
 def test_classifications_and_status_have_their_own_kind():
@@ -59,25 +67,58 @@ def test_classifications_and_status_have_their_own_kind():
     result.count = 2
     result.class_ids[:2] = [1, 0]
     result.scores[:2] = [0.75, 0.25]
-    line = json.loads(encode(message_of(info(), result, ["cat", "dog"], "m")))
+    line = json.loads(encode(message_of(info(), result, stream("cat", "dog"))))
     assert line["kind"] == "classification"
     assert [(c["label"], c["score"]) for c in line["classes"]] == [("dog", 0.75), ("cat", 0.25)]
-    status = json.loads(encode(status_of("cam", 3, "lost", "unplugged", monotonic_ns() - 5_000_000)))
+    status = json.loads(
+        encode(status_of(stream(), 3, "lost", "unplugged", monotonic_ns() - 5_000_000, "tflite", ("stale",)))
+    )
     assert (status["kind"], status["state"], status["reason"]) == ("status", "lost", "unplugged")
     assert "detections" not in status
-    assert status["age_ms"] >= 5
+    assert (status["engine"], status["flags"]) == ("tflite", ["stale"])
+    assert status["t_publish_ns"] - status["t_event_ns"] >= 5_000_000
 
 
 def test_what_is_encoded_decodes_to_the_same():
-    message = message_of(info(), two_detections(), ["face"], "m")
+    message = message_of(info(), two_detections(), stream("face"), ("fallback", "stale"))
     back = decode(encode(message))
     assert back.detections[0].box == pytest.approx(message.detections[0].box)
     assert encode(back) == encode(message)
 
 
+def test_a_message_that_waited_is_sent_with_the_age_it_has_then():
+    message = message_of(info(age_ms=25), two_detections(), stream())
+    time.sleep(0.02)
+    later = restamped(message)
+    assert later.age_ms >= message.age_ms + 20
+    assert later.t_capture_ns == message.t_capture_ns
+    assert later.t_publish_ns - message.t_publish_ns >= 19_000_000
+    assert restamped(decode(encode(message))).age_ms == message.age_ms  # of another process: not ours to age
+    status = status_of(stream(), 3, "lost", "", monotonic_ns(), "tflite")
+    assert restamped(status) is status
+
+
+@given(messages())
+@settings(max_examples=100, deadline=None)
+def test_every_kind_survives_the_way_there_and_back(message):
+    back = decode(encode(message))
+    assert type(back) is type(message)
+    assert encode(back) == encode(message)
+
+
+def test_age_now_and_expiry():
+    message = message_of(info(age_ms=250), two_detections(), stream())
+    assert 250 <= message.age_now_ms() < 5000
+    assert not message_of(info(age_ms=1), two_detections(), stream()).expired()
+    assert message_of(info(age_ms=400), two_detections(), stream()).expired()
+    back = decode(encode(message))
+    assert back.t_capture_local_ns is None
+    assert back.age_now_ms() == pytest.approx(message.age_now_ms(), abs=50)
+
+
 def test_a_message_holds_no_buffers_of_the_loop():
     found = two_detections()
-    message = message_of(info(), found, [], "m")
+    message = message_of(info(), found, stream())
     before = encode(message)
     found.xyxy[:] = np.nan
     found.scores[:] = -1
@@ -91,7 +132,7 @@ def test_other_bytes_are_refused_or_are_a_message(line):
     except WireError as exc:
         assert "\n" not in str(exc)
     else:
-        assert message.kind in ("detections", "classification", "status")
+        assert message.kind in {one.kind for one in LAYOUTS}
 
 
 @pytest.mark.parametrize(

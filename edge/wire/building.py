@@ -1,0 +1,196 @@
+"""Messages made of what the pipeline knows: results, states, and what a stream says of itself first."""
+
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from edge import __version__
+from edge.clock import monotonic_ns, unix_ns_from_monotonic_ns
+from edge.detections import Classification, Detections
+from edge.frame import FrameInfo
+from edge.wire.messages import (
+    ClassificationMessage,
+    DetectionRecord,
+    DetectionsMessage,
+    FlagName,
+    HeartbeatMessage,
+    HelloMessage,
+    LabelsMessage,
+    Message,
+    ResultMessage,
+    SourceState,
+    StatusMessage,
+)
+
+__all__ = ["Stream", "greeting", "heartbeat_of", "message_of", "restamped", "status_of"]
+
+_LABELS_BYTES = 150  # of names in one message: it must not hold up a slow serial line
+
+
+class Stream(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run says of itself in every message: who sees, with which model, and for how long that holds."""
+
+    source: str
+    model: str
+    labels: tuple[str, ...] = ()
+    ttl_ms: int = 500
+    heartbeat_ms: int = 250
+    model_id: int = 0
+
+    def __post_init__(self) -> None:
+        """Set model_id: CRC-32 of the model's name and labels, UTF-8, each ended by a newline."""
+        text = "".join(f"{name}\n" for name in (self.model, *self.labels))
+        msgspec.structs.force_setattr(self, "model_id", zlib.crc32(text.encode()))
+
+
+def message_of(
+    info: FrameInfo,
+    result: Detections | Classification,
+    stream: Stream,
+    flags: tuple[FlagName, ...] = (),
+) -> DetectionsMessage | ClassificationMessage:
+    """Return the message of one frame's result (xyxy in source px), stamped now; it holds copies, no buffers."""
+    now = monotonic_ns()
+    head: dict[str, Any] = {
+        "source": info.source_id,
+        "seq": info.seq,
+        "flags": flags,
+        "t_publish_ns": unix_ns_from_monotonic_ns(now),
+        "t_capture_ns": unix_ns_from_monotonic_ns(info.t_capture_ns),
+        "age_ms": round((now - info.t_capture_ns) / 1e6, 3),
+        "ttl_ms": stream.ttl_ms,
+        "timestamp": info.timestamp_quality,
+        "frame": (info.width_px, info.height_px),
+        "ref": info.frame_ref or None,
+        "model": stream.model,
+        "model_id": stream.model_id,
+        "t_capture_local_ns": info.t_capture_ns,
+    }
+    if isinstance(result, Detections):
+        return DetectionsMessage(**head, detections=_records(result, stream.labels))
+    return ClassificationMessage(**head, classes=_classes(result, stream.labels))
+
+
+def restamped(message: Message) -> Message:
+    """Return the message as it is to be sent at this moment: its age grew while it waited for its turn."""
+    if not isinstance(message, ResultMessage) or message.t_capture_local_ns is None:
+        return message
+    now = monotonic_ns()
+    return msgspec.structs.replace(
+        message,
+        t_publish_ns=unix_ns_from_monotonic_ns(now),
+        age_ms=round((now - message.t_capture_local_ns) / 1e6, 3),
+    )
+
+
+def status_of(
+    stream: Stream,
+    seq: int,
+    state: SourceState,
+    reason: str,
+    t_event_ns: int,
+    engine: str,
+    flags: tuple[FlagName, ...] = (),
+) -> StatusMessage:
+    """Return the message that says what the source is doing since t_event_ns (CLOCK_MONOTONIC), stamped now."""
+    return StatusMessage(
+        source=stream.source,
+        seq=seq,
+        flags=flags,
+        t_publish_ns=unix_ns_from_monotonic_ns(monotonic_ns()),
+        t_event_ns=unix_ns_from_monotonic_ns(t_event_ns),
+        state=state,
+        engine=engine,
+        reason=reason,
+    )
+
+
+def heartbeat_of(
+    stream: Stream,
+    seq: int,
+    state: SourceState,
+    t_start_ns: int,
+    t_newest_ns: int | None,
+    flags: tuple[FlagName, ...] = (),
+) -> HeartbeatMessage:
+    """Return the sign of life of a loop that began at t_start_ns; t_newest_ns: capture of its newest result.
+
+    Both are CLOCK_MONOTONIC.
+    """
+    now = monotonic_ns()
+    return HeartbeatMessage(
+        source=stream.source,
+        seq=seq,
+        flags=flags,
+        t_publish_ns=unix_ns_from_monotonic_ns(now),
+        uptime_ms=(now - t_start_ns) // 1_000_000,
+        period_ms=stream.heartbeat_ms,
+        state=state,
+        newest_age_ms=None if t_newest_ns is None else round((now - t_newest_ns) / 1e6, 1),
+    )
+
+
+def greeting(stream: Stream, frame_wh: tuple[int, int]) -> list[Message]:
+    """Return what a reader is told first: HELLO, then the labels in messages of about 200 bytes."""
+    messages: list[Message] = [
+        HelloMessage(
+            source=stream.source,
+            software=f"harrier {__version__}",
+            model=stream.model,
+            model_id=stream.model_id,
+            frame=frame_wh,
+            class_count=len(stream.labels),
+            ttl_ms=stream.ttl_ms,
+            heartbeat_ms=stream.heartbeat_ms,
+        )
+    ]
+    names: list[str] = []
+    first = size = 0
+    for i, label in enumerate(stream.labels):
+        length = len(label.encode()) + 1
+        if names and size + length > _LABELS_BYTES:
+            messages.append(_labels(stream, first, names))
+            first, names, size = i, [], 0
+        names.append(label)
+        size += length
+    if names:
+        messages.append(_labels(stream, first, names))
+    return messages
+
+
+def _labels(stream: Stream, first: int, names: list[str]) -> LabelsMessage:
+    return LabelsMessage(
+        source=stream.source, model_id=stream.model_id, first=first, total=len(stream.labels), labels=names
+    )
+
+
+def _classes(result: Classification, labels: Sequence[str]) -> list[DetectionRecord]:
+    n = result.count
+    return [
+        DetectionRecord(labels[c] if c < len(labels) else str(c), c, round(score, 4))
+        for c, score in zip(result.class_ids[:n].tolist(), result.scores[:n].tolist(), strict=True)
+    ]
+
+
+def _records(detections: Detections, labels: Sequence[str]) -> list[DetectionRecord]:
+    n = detections.count
+    boxes = detections.xyxy[:n].astype(np.float64).round(2).tolist()  # float32 would print 17 digits
+    scores = detections.scores[:n].tolist()
+    points = detections.keypoints
+    keypoints = None if points is None else points[:n].astype(np.float64).round(2).tolist()
+    return [
+        DetectionRecord(
+            label=labels[c] if c < len(labels) else str(c),
+            class_id=c,
+            score=round(scores[i], 4),
+            box=boxes[i],
+            track_id=track if track >= 0 else None,
+            keypoints=keypoints[i] if keypoints else None,
+        )
+        for i, (c, track) in enumerate(
+            zip(detections.class_ids[:n].tolist(), detections.track_ids[:n].tolist(), strict=True)
+        )
+    ]
