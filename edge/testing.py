@@ -10,10 +10,10 @@ from edge.detections import Classification, Detections
 from edge.engines.base import Engine
 from edge.errors import EndOfStreamError, SourceTimeoutError
 from edge.frame import Frame, FrameInfo
-from edge.publishers.base import Publisher
+from edge.publishers.base import Publisher, PublisherBase
 from edge.sources.base import FrameSource, SourceEvent, SourceStats
 from edge.uri import Uri
-from edge.wire.messages import DetectionsMessage
+from edge.wire.messages import DetectionsMessage, Message
 
 __all__ = [
     "MemoryPublisher",
@@ -68,29 +68,21 @@ class MemorySource:
         """Do nothing."""
 
 
-class MemoryPublisher:
-    """Keeps every payload in a list."""
+class MemoryPublisher(PublisherBase):
+    """Keeps every message in a list."""
 
     def __init__(self) -> None:
-        self.address = "memory"
-        self.format = "json"
-        self.failure = ""
-        self.reader_gone = False
-        self.dropped = 0
-        self.payloads: list[bytes] = []
+        super().__init__("memory", "json")
+        self.messages: list[Message] = []
 
     @staticmethod
     def check(uri: Uri) -> None:
         """Accept any address."""
 
-    @property
-    def sent(self) -> int:
-        """How many payloads were handed over."""
-        return len(self.payloads)
-
-    def send(self, payload: bytes, keep: bool = False) -> None:
-        """Keep one payload."""
-        self.payloads.append(payload)
+    def send(self, message: Message) -> None:
+        """Keep one message."""
+        self.messages.append(message)
+        self.sent += 1
 
     def close(self, drain_s: float = 0.5) -> None:
         """Do nothing."""

@@ -161,10 +161,10 @@ def test_listen_over_udp(face, pictures):
 def test_statuses_come_in_order_with_the_time_of_the_event(face, pictures):
     result = harrier("run", "--model", "face", "--source", f"images://{pictures}")
     messages = [decode(line.encode()) for line in result.stdout.splitlines()]
-    kinds = [message.state or message.kind for message in messages]
+    kinds = [getattr(message, "state", message.kind) for message in messages]
     assert kinds == ["connecting", "streaming", *["detections"] * 3, "ended", "closed"]
     assert [m.ref for m in messages if m.kind == "detections"] == ["0.png", "1.png", "2.png"]
-    assert all(message.age_ms is not None and message.age_ms >= 0 for message in messages)
+    assert all(message.age_ms >= 0 for message in messages if message.kind == "detections")
 
 
 def test_a_run_that_never_saw_a_frame_says_so(face):

@@ -1,5 +1,6 @@
 """The checks of edge.testing over every registered name: the same ones third parties call."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -7,12 +8,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx_models import node, save
 
 from edge.config import EngineSection
 from edge.decoders.base import DecoderContext
+from edge.errors import MissingBackendError
 from edge.model import load_engine
 from edge.registry import names, resolve
 from edge.sources.base import open_source
@@ -70,11 +71,7 @@ def engine_file(suffix: str, folder: Path, catalogue) -> Path:
     if suffix == "null":
         path.write_text(NULL)
     else:
-        shape = [1, 3, 4, 4]
-        tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy"]
-        graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [tensors[0]], [tensors[1]])
-        opset = [helper.make_opsetid("", 13)]
-        onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+        save(path, [node("Relu", "x", "y")], {"x": [1, 3, 4, 4]}, {"y": [1, 3, 4, 4]})
     return path
 
 
@@ -117,8 +114,25 @@ def test_the_fake_source_keeps_the_contract_too():
 
 @pytest.mark.parametrize("scheme", [name for name in names("publishers") if name != "stdout"])
 def test_publishers(scheme, tmp_path):
-    text = {"file": f"file://{tmp_path}/x.jsonl", "tcp": "tcp://127.0.0.1:0", "udp": "udp://127.0.0.1:9"}[scheme]
-    check_publisher(resolve("publishers", scheme)(parse_uri(text)))
+    """Without anybody at the other end: a missing broker, autopilot or port stops nothing."""
+    texts = {
+        "file": f"file://{tmp_path}/x.jsonl",
+        "tcp": "tcp://127.0.0.1:0",
+        "unix": f"unix://{tmp_path}/x.sock",
+        "udp": "udp://127.0.0.1:9",
+        "serial": f"serial://{tmp_path}/ttyNone",
+        "ws": "ws://127.0.0.1:0",
+        "mqtt": "mqtt://127.0.0.1:9/harrier",
+        "mqtts": "mqtts://127.0.0.1:9/harrier",
+        "zenoh": "zenoh://harrier/check",
+        "ros2": "ros2://check?domain=97",
+        "mavlink": "mavlink://udpout:127.0.0.1:9",
+    }
+    try:
+        plug = resolve("publishers", scheme)
+    except MissingBackendError as exc:
+        pytest.skip(str(exc))
+    check_publisher(plug(parse_uri(texts[scheme])))
 
 
 def test_the_stdout_publisher():
@@ -129,7 +143,7 @@ def test_the_stdout_publisher():
         "check_publisher(StdoutPublisher(parse_uri('stdout://')))\n"
     )
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60, check=True)
-    assert out.stdout.startswith(b'{"n": 0}\n')
+    assert json.loads(out.stdout.splitlines()[0])["kind"] == "detections"
 
 
 class BrokenEngine:

@@ -176,10 +176,14 @@ def test_a_changed_model_file_is_noticed(tmp_path):
         verify_file(path, digest)
 
 
-@pytest.mark.parametrize("group", list(registry.PLUGS))
-def test_every_row_of_the_registry_resolves(group):
-    for name in registry.names(group):
+@pytest.mark.parametrize(
+    ("group", "name"), [(group, name) for group in registry.PLUGS for name in registry.names(group)]
+)
+def test_every_row_of_the_registry_resolves(group, name):
+    try:
         assert callable(registry.resolve(group, name))
+    except MissingBackendError as exc:
+        pytest.skip(str(exc))
 
 
 def test_unknown_plugs_are_explained():

@@ -1,6 +1,5 @@
 """The path as a whole: what a step does, what it costs in memory, and that its times add up."""
 
-import json
 from pathlib import Path
 
 import cv2
@@ -65,7 +64,9 @@ def test_the_face_is_where_mediapipe_finds_it(catalogue, astronaut):
         face.keypoints, seen, strict=True
     ):  # right eye, left eye, nose, mouth, right ear, left ear
         assert np.abs(np.array(point) - by_eye).max() < 8
-    assert json.loads(publisher.payloads[0])["detections"][0]["label"] == "face"
+    assert [sent.kind for sent in publisher.messages] == ["heartbeat", "hello", "labels", "detections"]
+    assert publisher.messages[-1] is message
+    assert publisher.messages[1].frame == (512, 512)
 
 
 def test_the_full_range_model_finds_it_too(catalogue, astronaut):

@@ -11,12 +11,11 @@ from pathlib import Path
 import msgspec
 
 from edge.bench.budgets import EXIT_CODE, Limits, check_budget, limits_for, read_budgets
-from edge.bench.files import check_writable, write_text
 from edge.bench.fingerprint import fingerprint
 from edge.bench.health import Snapshot, findings, snapshot
 from edge.bench.measure import Recording, open_second, warm_up
 from edge.bench.photon import measure_photon, open_light
-from edge.bench.plots import write_plots
+from edge.bench.plots import check_plots, write_plots
 from edge.bench.report_html import page_of
 from edge.bench.report_text import text_of
 from edge.bench.results import SCHEMA, Finding, Photon, Report, Setup, Soak
@@ -28,13 +27,14 @@ from edge.bench.subscriber import Subscriber
 from edge.bench.summaries import comparison_of, power_of, resources_of, series_of, setup_of
 from edge.config import RunConfig, read_config
 from edge.errors import ConfigError, DeviceError, EdgeError, InterruptedWorkError
+from edge.files import check_writable, write_atomically
 from edge.pipeline import Pipeline
 from edge.run import open_pipeline
 
 __all__ = ["DEFAULT_PUBLISH", "DEFAULT_SOURCE", "Measured", "configurations", "execute", "measure", "report_of"]
 
 DEFAULT_SOURCE = "synthetic://?size=1280x720&fps=30"
-DEFAULT_PUBLISH = "tcp://127.0.0.1:0"
+DEFAULT_PUBLISH = "tcp://127.0.0.1:0?format=json"
 
 _FRAMES, _REPEATS = 100, 5
 _PAIR_FRAMES, _PAIRS = 50, 12
@@ -69,7 +69,9 @@ def execute(arguments: argparse.Namespace, root: Path = Path("/")) -> int:
     source ended, InterruptedWorkError after Ctrl-C.
     """
     named = configurations(arguments)
-    check_writable([path for path in (arguments.json, arguments.html) if path], arguments.plot)
+    check_writable([path for path in (arguments.json, arguments.html) if path])
+    if arguments.plot:
+        check_plots(arguments.plot)
     try:
         machine = fingerprint(root)
         budget = _budget(arguments, machine)
@@ -82,9 +84,9 @@ def execute(arguments: argparse.Namespace, root: Path = Path("/")) -> int:
         marks = "; ".join(finding.text for finding in report.findings if finding.invalidates)
         raise DeviceError(f"--strict refuses this run, nothing was written: {marks}", "quiet the machine and repeat")
     if arguments.json:
-        write_text(arguments.json, msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n")
+        write_atomically(arguments.json, msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n")
     if arguments.html:
-        write_text(arguments.html, page_of(report))
+        write_atomically(arguments.html, page_of(report))
     if arguments.plot:
         write_plots(report, arguments.plot)
     kept = all(line.kept for line in report.budget or []) and not (report.soak and report.soak.problems)

@@ -26,6 +26,7 @@ from edge.model import open_model
 from edge.pipeline import Pipeline
 from edge.sources.state import SourceEvent, SourceStats
 from edge.testing import MemoryPublisher, MemorySource
+from edge.wire.messages import Message
 
 
 def reported(measured) -> Report:
@@ -67,8 +68,8 @@ class CountingSource(MemorySource):
 class ForgetfulPublisher(MemoryPublisher):
     """Loses seven messages with each that it sends."""
 
-    def send(self, payload: bytes, keep: bool = False) -> None:
-        super().send(payload, keep)
+    def send(self, message: Message) -> None:
+        super().send(message)
         self.dropped += 7
 
 

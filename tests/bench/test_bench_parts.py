@@ -26,6 +26,7 @@ from edge.pipeline import Pipeline
 from edge.registry import resolve
 from edge.testing import MemoryPublisher, MemorySource
 from edge.uri import parse_uri
+from edge.wire.messages import DetectionsMessage, StatusMessage
 
 MS = 1_000_000
 
@@ -105,16 +106,16 @@ def test_the_age_grows_between_messages():
 
 
 def test_a_subscriber_notes_when_messages_come():
-    publisher = resolve("publishers", "tcp")(parse_uri("tcp://127.0.0.1:0"))
+    publisher = resolve("publishers", "tcp")(parse_uri("tcp://127.0.0.1:0?format=json"))
     subscriber = Subscriber(publisher.address)
     assert subscriber.connected
     deadline = time.monotonic() + 5
     while not publisher.client_count and time.monotonic() < deadline:
         time.sleep(0.01)
     t_ns = time.time_ns() - 50 * MS
-    publisher.send(b'{"kind": "detections", "t_capture_ns": %d}\n' % t_ns)
+    publisher.send(DetectionsMessage(t_publish_ns=t_ns, t_capture_ns=t_ns, age_ms=0.0, detections=[]))
     time.sleep(0.05)
-    publisher.send(b'{"kind": "status"}\n')
+    publisher.send(StatusMessage(t_publish_ns=t_ns, t_event_ns=t_ns, state="closed"))
     publisher.close()
     stamps = subscriber.stamps_ns()
     assert len(stamps) == 2
