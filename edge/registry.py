@@ -58,7 +58,7 @@ PLUGS: dict[str, dict[str, Plug]] = {
         "mqtts": Plug("edge.publishers.mqtt:MqttPublisher", "mqtt", ("paho",), "an MQTT broker"),
         "zenoh": Plug("edge.publishers.zenoh:ZenohPublisher", "zenoh", ("zenoh",)),
         "ros2": Plug("edge.publishers.ros2:Ros2Publisher", "ros2", ("cyclonedds", "rosbags")),
-        "mavlink": Plug("edge.publishers.mavlink:MavlinkPublisher", "mavlink", ("pymavlink",), "an autopilot"),
+        "mavlink": Plug("edge.publishers.mavlink:MavlinkPublisher", "mavlink", ("pymavlink", "serial"), "an autopilot"),
     },
     "links": {  # the reader's end, by URI scheme
         "tcp": Plug("edge.links.tcp:TcpLink"),
