@@ -70,6 +70,7 @@ class Pipeline:
         self._t_newest_ns: int | None = None
         self._t_beat_ns = 0
         self._frame_wh = (0, 0)
+        self._conditions: dict[FlagName, str] = {}
         self._held: list[SourceEvent] = []
         self.result: Detections | Classification
         if model.decoder.kind == "detections":
@@ -117,7 +118,19 @@ class Pipeline:
         """What readers must know of every message: stale while the newest result is older than its time to live."""
         newest = self._t_newest_ns
         fresh = newest is not None and (monotonic_ns() - newest) / 1e6 <= self.stream.ttl_ms
-        return () if fresh else ("stale",)
+        return (*self._conditions, *(() if fresh else ("stale",)))
+
+    def set_condition(self, flag: FlagName, reason: str) -> None:
+        """Raise a flag of every message to come, or lower it with reason ""; a change is told as a status."""
+        if reason == self._conditions.get(flag, ""):
+            return
+        if reason:
+            self._conditions[flag] = reason
+        else:
+            del self._conditions[flag]
+        text = f"{flag}: {reason}" if reason else f"no longer {flag}"
+        log.warning("%s", text)
+        self.publish_status(self.state, text, monotonic_ns())
 
     def greet(self) -> None:
         """Tell the readers, those of now and those to come, what this stream is."""

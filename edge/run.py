@@ -20,6 +20,7 @@ from edge.publishers.base import Publisher
 from edge.registry import resolve
 from edge.sources.base import open_source
 from edge.stats import collect
+from edge.throttle_watch import ThrottleWatch
 from edge.uri import parse_uri
 from edge.wire.messages import ClassificationMessage, DetectionsMessage
 
@@ -63,13 +64,14 @@ def run(config: RunConfig, frames: int | None = None, seconds: float | None = No
     Raises: EdgeError when a part cannot open or the engine fails, SourceTimeoutError when no frame came at all.
     """
     stop = threading.Event()
-    with _signals(stop), open_pipeline(config) as pipeline:
+    with _signals(stop), open_pipeline(config) as pipeline, ThrottleWatch() as throttle:
         start = time.monotonic()
         deadline = start + seconds if seconds else None
         progress = Progress("harrier run", frames, live=not _prints_on_terminal(config))
         watch = _Watch(config.frame_timeout_s)
         reason, paused = "stopped", False
         while not stop.is_set() and (deadline is None or time.monotonic() < deadline):
+            pipeline.set_condition("throttled", throttle.reason)
             paused = _obey(pipeline, paused)
             if paused:
                 pipeline.relay_events()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edge import run as run_module
+from edge.bench.throttle import Throttle
 from edge.config import RunConfig, WireSection
 from edge.errors import SourceTimeoutError
 from edge.model import open_model
@@ -15,6 +16,7 @@ from edge.pipeline import Pipeline
 from edge.run import run
 from edge.sources.base import SourceEvent
 from edge.testing import MemoryPublisher, MemorySource
+from edge.throttle_watch import ThrottleWatch, throttle_reason
 
 NULL = '[[inputs]]\nname = "x"\nshape = [1, 4, 4, 3]\nlayout = "NHWC"\n[[outputs]]\nname = "y"\nshape = [1, 2]\n'
 
@@ -100,6 +102,38 @@ def test_a_status_names_the_engine_and_changes_the_state_of_the_heartbeats(pipel
     status, beat = publisher.messages
     assert (status.kind, status.state, status.reason, status.engine) == ("status", "lost", "unplugged", "null")
     assert beat.state == "lost"
+
+
+def test_a_flag_is_raised_and_lowered_once_each_and_stands_in_every_message(pipeline_of):
+    pipeline, publisher = pipeline_of(frames=1)
+    for _ in range(3):
+        pipeline.set_condition("throttled", "under-voltage")
+    pipeline.step()
+    for _ in range(3):
+        pipeline.set_condition("throttled", "")
+    told = [(m.kind, "throttled" in m.flags) for m in publisher.messages if m.kind in ("status", "classification")]
+    assert told == [("status", True), ("classification", True), ("status", False)]
+    assert publisher.messages[0].reason == "throttled: under-voltage"
+    assert publisher.messages[-1].reason == "no longer throttled"
+
+
+def test_the_board_is_watched_beside_the_loop(tmp_path):
+    cooling = tmp_path / "sys/class/thermal/cooling_device0"
+    cooling.mkdir(parents=True)
+    (cooling / "type").write_text("cpufreq-cpu0\n")
+    (cooling / "cur_state").write_text("1\n")  # as it was at the start: a setting
+    flags = ["throttled=0x50000"]  # has been throttled, is not now
+    with ThrottleWatch(tmp_path, lambda words: flags[0], period_s=0.01) as watch:
+        time.sleep(0.1)
+        assert watch.reason == ""
+        (cooling / "cur_state").write_text("3\n")
+        flags[0] = "throttled=0x50001"
+        deadline = time.monotonic() + 10
+        while "is 3" not in watch.reason and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert watch.reason == "under-voltage, cooling state of cpufreq-cpu0 (cooling_device0) is 3"
+    limited = throttle_reason(Throttle(limits_mhz={"cpu0": 1500.0}), Throttle(limits_mhz={"cpu0": 600.0}))
+    assert limited == "clock of cpu0 limited to 600 MHz"
 
 
 def test_a_new_frame_size_is_told_before_its_first_result(pipeline_of):
