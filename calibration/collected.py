@@ -2,6 +2,7 @@
 
 import zipfile
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from calibration.histogram import Histogram
 from calibration.observers import check_observer, range_of
 from calibration.ranges import Ranges
 from edge.errors import ConfigError
+from edge.files import write_atomically
 
 __all__ = ["Histograms", "ranges_from", "read_histograms", "write_histograms"]
 
@@ -75,13 +77,9 @@ def write_histograms(path: Path, histograms: Histograms) -> None:
             arrays.update({f"{group}.{i}.{name}": getattr(histogram, name) for name in _ARRAYS})
             arrays[f"{group}.{i}.lows"] = np.array(histogram.lows, np.float32)
             arrays[f"{group}.{i}.highs"] = np.array(histogram.highs, np.float32)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
-        partial.replace(path)
-    except OSError as exc:
-        raise ConfigError(f"cannot write {path} ({exc.strerror})", "free some space or choose another folder") from exc
+    content = BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **arrays)
+    write_atomically(path, content.getvalue())
 
 
 def read_histograms(path: Path) -> Histograms:

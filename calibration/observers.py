@@ -9,7 +9,7 @@ import numpy as np
 from calibration.histogram import Histogram
 from edge.errors import ConfigError
 
-__all__ = ["OBSERVERS", "check_observer", "clipped_share", "mean_squared_error", "range_of"]
+__all__ = ["OBSERVERS", "check_observer", "clipped_share", "range_of"]
 
 OBSERVERS = ("min-max", "moving-average", "percentile", "entropy", "mse")
 
@@ -74,18 +74,6 @@ def clipped_share(histogram: Histogram, low: float, high: float) -> float:
     above = (edges[:-1] >= high) & (high < histogram.high[0])  # the greatest value itself may begin a bin
     outside = above | ((edges[1:] <= low) & (low > histogram.low[0]))
     return float(counts[outside].sum() / max(int(counts.sum()), 1))
-
-
-def mean_squared_error(histogram: Histogram, low: float, high: float, bits: int = 8, symmetric: bool = False) -> float:
-    """Return the mean squared difference that quantizing to low..high would make, by the histogram's bins.
-
-    Zeros are exact in every range that holds 0, so they count as values without error.
-    """
-    values, counts = _values(histogram)
-    if not counts.size:
-        return 0.0
-    error = _errors(values, counts, np.array([low]), np.array([high]), bits, symmetric)
-    return float(error[0] / (counts.sum() + histogram.zeros[0]))
 
 
 def _moving_average(histogram: Histogram, smoothing: float) -> tuple[float, float]:

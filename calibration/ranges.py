@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from edge.errors import ConfigError
+from edge.files import write_atomically
 from edge.structs import as_struct
 
 __all__ = ["Ranges", "read_ranges", "write_ranges"]
@@ -53,9 +54,4 @@ def write_ranges(path: Path, ranges: Ranges) -> None:
 
     Raises: ConfigError when the folder cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(msgspec.json.format(msgspec.json.encode(ranges), indent=1) + b"\n")
-        partial.replace(path)
-    except OSError as exc:
-        raise ConfigError(f"cannot write {path} ({exc.strerror})", "free some space or choose another folder") from exc
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(ranges), indent=1) + b"\n")

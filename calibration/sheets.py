@@ -8,6 +8,7 @@ import numpy as np
 
 from calibration.frames import read_picture_file
 from edge.errors import ConfigError
+from edge.files import write_atomically
 
 __all__ = ["contact_sheet"]
 
@@ -33,12 +34,7 @@ def contact_sheet(pictures: Sequence[tuple[str, Path]], path: Path) -> None:
     for i, (name, file) in enumerate(shown):
         left, top = _GAP + i % columns * width, _GAP + i // columns * height
         _put(sheet, left, top, read_picture_file(file), name)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(cv2.imencode(path.suffix, sheet)[1].tobytes())
-        partial.replace(path)
-    except OSError as exc:
-        raise ConfigError(f"cannot write {path} ({exc.strerror})", "free some space or choose another folder") from exc
+    write_atomically(path, cv2.imencode(path.suffix, sheet)[1].tobytes())
 
 
 def _put(sheet: np.ndarray, left: int, top: int, picture: np.ndarray, name: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from calibration.ranges import Ranges
 from edge.errors import ConfigError
+from edge.files import write_atomically
 
 __all__ = [
     "TensorrtCache",
@@ -78,12 +79,7 @@ def write_tensorrt_cache(
     if wrong := [name for name in scales if "\n" in name or "\r" in name or not name]:
         raise ConfigError(f"the tensor name {wrong[0]!r} does not fit in a line of a cache", "rename it in the model")
     lines = [f"TRT-{version}-{algorithm}", *(f"{name}: {_hex(scale)}" for name, scale in scales.items()), ""]
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text("\n".join(lines), encoding="utf-8")
-        partial.replace(path)
-    except OSError as exc:
-        raise ConfigError(f"cannot write {path} ({exc.strerror})", "free some space or choose another folder") from exc
+    write_atomically(path, "\n".join(lines))
 
 
 def read_tensorrt_cache(path: Path) -> TensorrtCache:

@@ -22,7 +22,7 @@ from convert.probe import float_error
 from convert.report import report_of, text_of
 from convert.report_html import page_of
 from convert.request import ConvertRequest
-from convert.workspace import Workspace, replace_folder, writing
+from convert.workspace import Workspace, check_place, replace_folder, writing
 from edge.evaluation.dataset_reader import read_dataset
 from edge.evaluation.explain import explain
 from edge.evaluation.pictures import names_to_show, picture_row
@@ -76,6 +76,7 @@ def finish(
         _write_golden(kept, rows, request, pictures)
         (kept.folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
         (kept.folder / "report.html").write_text(page_of(report, _worst(rows, verdicts)))
+    check_place(request.out, request.force)  # it may have come while this ran
     replace_folder(kept.folder, request.out)
     work.remove()
     print(text_of(report))

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from edge.bundle import MANIFEST_NAME
-from edge.errors import ConfigError
+from edge.files import write_atomically
 from edge.manifest import Manifest, Target, read_labels, read_manifest, sha256_of
 from edge.toml_text import toml_text
 
@@ -102,13 +102,8 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
     Raises: ConfigError when the folder cannot be written.
     """
-    partial = folder / f".{MANIFEST_NAME}.partial"
     values = {key: value for key, value in msgspec.to_builtins(manifest).items() if value not in ("", {}, [])}
-    try:
-        partial.write_text(toml_text(_without_none(values)), encoding="utf-8")
-        partial.replace(folder / MANIFEST_NAME)
-    except OSError as exc:
-        raise ConfigError(f"cannot write {folder} ({exc.strerror})", "free space or choose another folder") from exc
+    write_atomically(folder / MANIFEST_NAME, toml_text(_without_none(values)))
 
 
 def _without_none(values: dict) -> dict:

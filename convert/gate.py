@@ -87,23 +87,29 @@ def runs_here(name: str) -> bool:
 
 
 def judge(
-    model: FloatModel, target: str, dataset: Dataset, max_drop: float | None, folder: Path, threads: int
+    model: FloatModel,
+    target: str,
+    dataset: Dataset,
+    max_drop: float | None,
+    folder: Path,
+    threads: int,
+    reference: Evaluation | None = None,
 ) -> Verdict:
     """Evaluate one target beside the float model; what was already seen of a picture in `folder` is not run again.
 
+    reference: the float model's own evaluation, None where `target` is the float model.
     The drop that counts is the measured one; its interval says how far the set can tell.
     Raises: EngineError when the target cannot run, ConfigError for a data set of another kind.
     """
-    reference = reference_target(model)
     detector = dataset.kind == "detection"
     thresholds = Thresholds(max_candidates=10_000)
-    names = [reference] if target == reference else [reference, target]
+    names = [reference_target(model), target] if reference else [target]
     settings = [
         RunSettings(str(model.folder), name, None, 0.001 if detector else 0.0, thresholds, threads) for name in names
     ]
-    evaluation = evaluate(dataset, settings, folder, _RESAMPLES)
+    evaluation = evaluate(dataset, settings, folder, _RESAMPLES, known=reference)
     metric = "map" if detector else "top1"
     accuracy = evaluation.report["models"][-1]["figures"][metric]
-    drop = evaluation.report["comparison"]["drop"] if len(names) == 2 else None
+    drop = evaluation.report["comparison"]["drop"] if reference else None
     passed = None if max_drop is None or drop is None else bool(drop["value"] <= max_drop)
     return Verdict(target, metric, accuracy, drop, passed, evaluation)

@@ -15,6 +15,7 @@ from convert.probe import float_error, make_probe, probe_inputs
 from convert.recognise import Described, check_settings, describe, fused_head, settled_by_values
 from edge.bundle import MANIFEST_NAME
 from edge.errors import ConfigError, ModelError
+from edge.files import write_atomically
 from edge.manifest import Manifest, Target
 from edge.registry import Plug
 
@@ -163,12 +164,13 @@ def _assembled(
             manifest, names = _with_raw_boxes(manifest, probe, names, operated.raw_boxes)
     elif options.split_outputs and (whole := fused_head(described)):
         notes.append(
-            f"'{whole.output}' stays in one piece, so that its parts share one scale in int8: only ONNX graphs are "
-            f"split; give the network one output each for {', '.join(whole.roles)}"
+            f"'{whole.output}' stays in one piece, since only ONNX graphs are split: int8 and mixed put it together in "
+            "float, in full-integer files its parts share one scale; for those give the network one output each for "
+            f"{', '.join(whole.roles)}"
         )
     labels = described.labels
     if labels:
-        _write_labels(folder / "labels.txt", labels)
+        write_atomically(folder / "labels.txt", "\n".join(labels) + "\n")
     manifest = msgspec.structs.replace(manifest, targets={}, labels="labels.txt" if labels else [])
     model = FloatModel(folder, manifest, labels, original, probe, names, origins, tuple(notes))
     for target, file in files.items():
@@ -188,15 +190,6 @@ def _with_raw_boxes(
     params = {key: value for key, value in manifest.decoder.params.items() if key != "decoded"}
     decoder = msgspec.structs.replace(manifest.decoder, params=params)
     return msgspec.structs.replace(manifest, decoder=decoder), (*names, RAW_BOXES)
-
-
-def _write_labels(path: Path, labels: Sequence[str]) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text("\n".join(labels) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as exc:
-        raise ConfigError(f"cannot write {path} ({exc.strerror})", "free some space or choose another folder") from exc
 
 
 def _check_errors(model: FloatModel) -> None:

@@ -13,7 +13,8 @@ from convert.leaf import leaf
 from convert.load import Loaded, LoadOptions
 from convert.load_tflite import name_outputs
 from convert.quiet import quiet
-from edge.errors import ConfigError, ModelError
+from edge.errors import ModelError
+from edge.files import write_atomically
 from edge.registry import Plug
 
 __all__ = ["load_keras", "load_saved_model"]
@@ -133,12 +134,7 @@ def _write_tflite(frozen: Any, path: Path) -> None:
                 "replace that layer, or convert to ONNX",
             ) from exc
         raise ModelError(f"TensorFlow cannot convert the model to TFLite ({_said(exc)})", "convert to ONNX") from exc
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    except OSError as exc:
-        raise ConfigError(f"cannot write {path} ({exc.strerror})", "free some space or choose another folder") from exc
+    write_atomically(path, data)
 
 
 def _fixed(shape: tuple[int | None, ...], name: str, size_wh: tuple[int, int] | None) -> tuple[int, ...]:

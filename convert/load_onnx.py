@@ -15,7 +15,8 @@ from convert.load import Loaded, LoadOptions
 from convert.surgery.clean import clean, does_not_run, image_input, read_onnx
 from convert.surgery.operate import operate
 from convert.surgery.running import open_session
-from edge.errors import ConfigError, ModelError
+from edge.errors import ModelError
+from edge.files import write_atomically
 from edge.manifest import Manifest
 from edge.registry import Plug
 
@@ -110,15 +111,11 @@ def save(model: ModelProto, path: Path) -> None:
 
     Raises: ConfigError when it cannot be written, ModelError beyond the 2 GiB one file can hold.
     """
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_bytes(model.SerializeToString())
-        partial.replace(path)
-    except OSError as exc:
-        partial.unlink(missing_ok=True)
-        raise ConfigError(f"cannot write {path} ({exc.strerror})", "free some space or choose another folder") from exc
+        data = model.SerializeToString()
     except Exception as exc:  # protobuf's own, for more than 2 GiB
         raise ModelError(f"the model is too large for one ONNX file ({exc})", "convert a smaller one") from exc
+    write_atomically(path, data)
 
 
 def _runner(model: ModelProto, name: str) -> Callable[[np.ndarray], list[np.ndarray]]:

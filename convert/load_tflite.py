@@ -12,7 +12,8 @@ from convert.load import Loaded, LoadOptions
 from convert.quiet import quiet
 from convert.tflite_edit import op_name, read_model, tensor_name, write_model
 from edge.embedded import tflite_custom_ops
-from edge.errors import ConfigError, ModelError
+from edge.errors import ModelError
+from edge.files import write_atomically
 from edge.registry import Plug
 
 __all__ = ["load_tflite", "name_outputs"]
@@ -44,7 +45,7 @@ def load_tflite(reference: str, folder: Path, options: LoadOptions) -> Loaded:
     if fixed:
         write_model(tflite, model)
     else:
-        _copy(path, tflite)
+        write_atomically(tflite, path.read_bytes())
     interpreter = _interpreter(path)
     details = interpreter.get_output_details()
     names = [detail["name"] for detail in details]
@@ -147,12 +148,3 @@ def _runner(interpreter: Interpreter, details: Sequence[dict[str, Any]]) -> Call
         return [interpreter.get_tensor(detail["index"]) for detail in details]
 
     return run
-
-
-def _copy(source: Path, to: Path) -> None:
-    partial = to.with_name(f".{to.name}.partial")
-    try:
-        partial.write_bytes(source.read_bytes())
-        partial.replace(to)
-    except OSError as exc:
-        raise ConfigError(f"cannot write {to} ({exc.strerror})", "free some space or choose another folder") from exc

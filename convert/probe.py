@@ -1,6 +1,7 @@
 """The probe: a few real inputs and what the original framework makes of them, kept to check every float file by."""
 
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from itertools import permutations
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import numpy as np
 
 from convert.float_model import FloatModel, Origin
 from edge.config import EngineSection
-from edge.errors import ConfigError, ManifestError, ModelError
+from edge.errors import ManifestError, ModelError
 from edge.evaluation.datasets import read_picture
+from edge.files import write_atomically
 from edge.manifest import InputContract
 from edge.model import load_engine
 from edge.preprocess.pixels import Preprocessor
@@ -56,13 +58,9 @@ def make_probe(file: Path, inputs: np.ndarray, run: Callable[[np.ndarray], list[
         values[f"output_{i}"] = np.concatenate(outputs).astype(np.float32)
         if not np.isfinite(values[f"output_{i}"]).all():
             raise ModelError(f"output {i} of the original model is not finite on a picture", "check the model's input")
-    partial = file.with_name(f".{file.stem}.partial.npz")
-    try:
-        np.savez(partial, **values)  # type: ignore[arg-type]
-        partial.replace(file)
-    except OSError as exc:
-        partial.unlink(missing_ok=True)
-        raise ConfigError(f"cannot write {file} ({exc.strerror})", "free some space or choose another folder") from exc
+    content = BytesIO()
+    np.savez(content, **values)  # type: ignore[arg-type]
+    write_atomically(file, content.getvalue())
     return values
 
 

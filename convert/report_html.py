@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from convert.edgetpu.placement import placement_text
 from convert.report import size_text, verdict_text
 from edge.evaluation.charts import bar_chart
 from edge.evaluation.report_html import figure_of, page_shell, table_of
@@ -41,6 +42,10 @@ def page_of(report: dict[str, Any], pictures: Sequence[tuple[str, bytes]]) -> st
             cost = "latency" if target["frontier"][0]["latency_ms"] is not None else "layers in float"
             body.append(f"<h2>Fidelity against {cost}: {escape(target['name'])}</h2>" + frontier_chart(target))
     body += [_causes(target) for target in report["targets"] if target["layers"] or target["outputs_sqnr_db"]]
+    for target in report["targets"]:
+        if "placement" in target["details"]:
+            text = escape(placement_text(target["details"]["placement"]))
+            body.append(f"<h2>Where operators run: {escape(target['name'])}</h2><pre>{text}</pre>")
     if pictures:
         body.append('<h2>Where float and quantized differ most</h2><div class="pictures">')
         body += [figure_of(caption, jpeg) for caption, jpeg in pictures]

@@ -19,8 +19,7 @@ from convert.gate import Verdict, check_dataset, judge, open_dataset, reference_
 from convert.load import LoadOptions, load
 from convert.made import Made
 from convert.request import ConvertRequest, Job, plan
-from convert.workspace import Workspace, writing
-from edge.bundle import MANIFEST_NAME
+from convert.workspace import Workspace, check_place, writing
 from edge.errors import ConfigError, InterruptedWorkError
 from edge.evaluation.datasets import Dataset
 from edge.evaluation.gates import AccuracyError
@@ -54,9 +53,10 @@ def convert(request: ConvertRequest) -> dict[str, Any]:
     started = time.monotonic()
     jobs = plan(request.formats, request.precisions)
     _check(request, jobs)
-    dataset = open_dataset(request.evaluation, request.evaluation_images) if request.evaluation else None
     work = Workspace(request.out)
     try:
+        check_place(request.out, request.force)
+        dataset = open_dataset(request.evaluation, request.evaluation_images) if request.evaluation else None
         pictures = _pictures(request, dataset)
         model = _load(request, work, jobs, pictures)
         if pictures and pictures.grey and model.manifest.input.channel_order != "gray" and not request.allow_grey:
@@ -94,11 +94,6 @@ def convert(request: ConvertRequest) -> dict[str, Any]:
 
 
 def _check(request: ConvertRequest, jobs: list[Job]) -> None:
-    if request.out.exists():
-        if not request.out.is_dir() or not (request.out / MANIFEST_NAME).is_file():
-            raise ConfigError(f"{request.out} is there and is no bundle", "give another --out")
-        if not request.force:
-            raise ConfigError(f"{request.out} is there already", "add --force to replace it, or give another --out")
     if not request.out.parent.is_dir():
         raise ConfigError(f"there is no folder {request.out.parent}", "make it, or give another --out")
     wanting = [job.name for job in jobs if job.calibrated]
@@ -203,7 +198,11 @@ def _judge_all(conversion: _Conversion) -> None:
         return
     names = [name for name, made in conversion.made.items() if made.target and runs_here(name)]
     reference = reference_target(conversion.model)
-    for name in [reference, *(name for name in names if name != reference)]:
-        conversion.verdicts[name] = judge(
-            conversion.model, name, dataset, request.max_drop, conversion.work.folder / "eval", request.threads
-        )
+    folder = conversion.work.folder / "eval"
+    first = judge(conversion.model, reference, dataset, None, folder, request.threads)
+    conversion.verdicts[reference] = first
+    for name in names:
+        if name != reference:
+            conversion.verdicts[name] = judge(
+                conversion.model, name, dataset, request.max_drop, folder, request.threads, first.evaluation
+            )

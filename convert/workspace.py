@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from edge import __version__
+from edge.bundle import MANIFEST_NAME
 from edge.errors import ConfigError
+from edge.files import write_atomically
 
 _TOOLS = {
     "ai-edge-litert",
@@ -28,12 +30,13 @@ _TOOLS = {
     "torch",
 }
 
-__all__ = ["Workspace", "replace_folder", "writing"]
+__all__ = ["Workspace", "check_place", "replace_folder", "writing"]
 
 
 class Workspace:
     """`.NAME.work` beside the output NAME. One process at a time may hold it.
 
+    What a killed run had put aside at NAME stands there again: ask `check_place` afterwards.
     Raises: ConfigError when the folder cannot be made or another conversion is at work in it.
     """
 
@@ -67,11 +70,7 @@ class Workspace:
         """
         names = [str(path.relative_to(self.folder)) for path in files]
         self._steps[step] = {"depends": _digest(depends), "files": names, "facts": facts}
-        path = self.folder / "steps.json"
-        with writing(self.folder):
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(self._steps, indent=1))
-            partial.replace(path)
+        write_atomically(self.folder / "steps.json", json.dumps(self._steps, indent=1))
         return facts
 
     def clear(self) -> None:
@@ -114,6 +113,19 @@ def writing(folder: Path) -> Iterator[None]:
         ) from exc
 
 
+def check_place(out: Path, force: bool) -> None:
+    """Find out that what stands at `out` may not be replaced: it is no bundle, or `force` is not given.
+
+    Raises: ConfigError.
+    """
+    if not out.exists():
+        return
+    if not (out / MANIFEST_NAME).is_file():
+        raise ConfigError(f"{out} is there and is no bundle", "give another --out")
+    if not force:
+        raise ConfigError(f"{out} is there already", "add --force to replace it, or give another --out")
+
+
 def replace_folder(new: Path, out: Path) -> None:
     """Put the folder `new` at `out`, taking an old folder there away only when the new one stands.
 
@@ -137,9 +149,11 @@ def replace_folder(new: Path, out: Path) -> None:
 
 
 def _put_back(out: Path) -> None:
-    """A bundle that a killed run had moved aside and not yet replaced stands again."""
+    """A bundle that a killed run had moved aside and not yet replaced stands again; one it had replaced goes."""
     old = out.with_name(f".{out.name}.old")
-    if old.is_dir() and not out.exists():
+    if out.exists():
+        shutil.rmtree(old, ignore_errors=True)
+    elif old.is_dir():
         old.rename(out)
 
 

@@ -1,15 +1,25 @@
-"""Fixtures that say why they skip: shared test material, the catalogue, GStreamer."""
+"""Fixtures that say why they skip: shared test material, the catalogue; and the option --unit."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from slow import SLOW
 
 from edge import catalogue as catalogue_module
 from edge.errors import CatalogueError
 
 MODEL_FILES = ("yolox_nano.onnx", "FastestDet.onnx", "mobilenet_v2_1.0_224_quant.tflite")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--unit", action="store_true", help="leave out what tests/slow.py names")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    own = collection_path.relative_to(Path(__file__).parent).as_posix()
+    return True if config.getoption("--unit") and own in SLOW else None
 
 
 @pytest.fixture(scope="session")

@@ -149,12 +149,10 @@ def test_ultralytics_detector_in_onnx() -> None:
 
 
 def test_through_a_real_onnx_file(tmp_path: Path) -> None:
-    onnx, runtime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
-    tensor = [onnx.helper.make_tensor_value_info(name, 1, [1]) for name in "xy"]
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["x"], ["y"])], "g", tensor[:1], tensor[1:])
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8)
-    onnx.helper.set_model_props(model, ULTRALYTICS)
-    onnx.save(model, tmp_path / "m.onnx")
+    runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    models = pytest.importorskip("onnx_models", reason="onnx is not installed")
+    identity = [models.node("Identity", "x", "y")]
+    models.save(tmp_path / "m.onnx", identity, {"x": [1]}, {"y": [1]}, properties=ULTRALYTICS)
     session = runtime.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
     said = from_onnx_properties(session.get_modelmeta().custom_metadata_map)
     assert said is not None

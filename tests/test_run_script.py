@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from slow import SLOW
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -50,6 +51,14 @@ def test_an_old_python_is_refused(tmp_path):
     result = run_script("lint", cwd=tmp_path, HARRIER_VENV=str(tmp_path / "new"), PYTHON="false")
     assert result.returncode == 1
     assert "no Python 3.10 to 3.13" in result.stderr
+
+
+def test_what_unit_leaves_out_is_there(request):
+    missing = [name for name in SLOW if not (ROOT / "tests" / name).exists()]
+    assert not missing
+    if request.config.getoption("--unit"):
+        collected = {item.path.relative_to(ROOT / "tests").as_posix() for item in request.session.items}
+        assert not [name for name in collected if name.startswith(SLOW)]
 
 
 @pytest.mark.parametrize("arguments", [[], ["dance"]])

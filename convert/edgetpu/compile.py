@@ -16,6 +16,7 @@ from edge.tflite_file import custom_ops, mapped_model
 
 __all__ = ["CompileOptions", "CompileResult", "compile_for_edgetpu"]
 
+_ARGUMENTS = ["-s"]  # each operator's fate in the log
 _INSTALL = (
     "the compiler runs on x86-64 Linux; on Debian, Ubuntu or in a Docker container of debian:bookworm add Coral's apt"
     " repository (coral-edgetpu-stable, see coral.ai/docs/edgetpu/compiler) and run: apt install edgetpu-compiler"
@@ -24,13 +25,9 @@ _INSTALL = (
 
 @dataclass(frozen=True, slots=True)
 class CompileOptions:
-    """How to compile. remote: user@host or a name of ~/.ssh/config, used where the compiler is not installed here.
-
-    min_runtime_version: the oldest Edge TPU runtime that must load the file (10 to 14), None for the compiler's own.
-    """
+    """How to compile. remote: user@host or a name of ~/.ssh/config, used where the compiler is not installed here."""
 
     remote: str | None = None
-    min_runtime_version: int | None = None
     timeout_s: float = 300.0
 
 
@@ -74,9 +71,8 @@ def compile_for_edgetpu(tflite_file: Path, out_dir: Path, options: CompileOption
     when the remote machine cannot be reached or the compiler takes longer than `options.timeout_s`.
     """
     options = options or CompileOptions()
-    arguments = _arguments(options)
     target = out_dir / f"{tflite_file.stem}_edgetpu.tflite"
-    command = shlex.join([COMPILER, *arguments, "-o", ".", tflite_file.name])
+    command = shlex.join([COMPILER, *_ARGUMENTS, "-o", ".", tflite_file.name])
     host = remote_host(options.remote) if options.remote else ""
     here = shutil.which(COMPILER)
     if _is_compiled(tflite_file):
@@ -91,20 +87,12 @@ def compile_for_edgetpu(tflite_file: Path, out_dir: Path, options: CompileOption
         model = Path(name) / "model.tflite"
         inline_buffers(tflite_file, model)
         if here:
-            said = compile_here(here, arguments, model, options.timeout_s)
+            said = compile_here(here, _ARGUMENTS, model, options.timeout_s)
         else:
-            said = compile_remote(host, arguments, model, options.timeout_s)
+            said = compile_remote(host, _ARGUMENTS, model, options.timeout_s)
         log = parse_log(said)
         _take(model.with_name("model_edgetpu.tflite"), target, tflite_file.name, log, said)
     return CompileResult(target, "here" if here else host, command, log)
-
-
-def _arguments(options: CompileOptions) -> list[str]:
-    if options.min_runtime_version is None:
-        return ["-s"]
-    if not 10 <= options.min_runtime_version <= 14:
-        raise ConfigError(f"there is no Edge TPU runtime {options.min_runtime_version}", "give a version from 10 to 14")
-    return ["-s", "-m", str(options.min_runtime_version)]
 
 
 def _is_compiled(path: Path) -> bool:

@@ -107,46 +107,47 @@ def placement(tflite_file: Path) -> Placement:
     return Placement(tflite_file.name, tuple(placed), tuple(_refusals(graph)), False, size, _doubt(graph, placed))
 
 
-def placement_text(report: Placement) -> str:
-    """Return the report as a table for a terminal."""
-    total = sum(op.multiply_adds for op in report.ops)
-    lines = [f"{report.file}: {report.mapped_count} of {len(report.ops)} operators on the Edge TPU"]
-    if report.compiled:
-        lines[0] = f"{report.file} is compiled for the Edge TPU already: {len(report.ops) - 1} operators on the CPU"
+def placement_text(facts: dict[str, Any]) -> str:
+    """Return `Placement.facts`, as report.json has them too, as a table for a terminal."""
+    ops, file = facts["ops"], facts["file"]
+    total = sum(op["multiply_adds"] for op in ops)
+    lines = [f"{file}: {facts['mapped']} of {len(ops)} operators on the Edge TPU"]
+    if facts["compiled"]:
+        lines[0] = f"{file} is compiled for the Edge TPU already: {len(ops) - 1} operators on the CPU"
     elif total:
-        lines[0] += f", {100 * report.multiply_add_share:.1f} % of {total / 1e6:.1f} million multiply-adds"
-    lines += [f"the compiler would refuse this file: {why}; {cure}" for why, cure in report.refusals]
-    if report.mapped_count and not report.compiled:
-        verdict = "they fit" if report.fits_cache else "the rest is streamed at each run, which is slower"
+        lines[0] += f", {100 * facts['multiply_add_share']:.1f} % of {total / 1e6:.1f} million multiply-adds"
+    lines += [f"the compiler would refuse this file: {limit['why']}; {limit['cure']}" for limit in facts["refusals"]]
+    if facts["mapped"] and not facts["compiled"]:
+        verdict = "they fit" if facts["fits_cache"] else "the rest is streamed at each run, which is slower"
         lines.append(
-            f"parameters there: {report.parameter_bytes / 1e6:.2f} MB of about {USABLE_CACHE_BYTES / 1e6:.1f} MB"
+            f"parameters there: {facts['parameter_bytes'] / 1e6:.2f} MB of about {USABLE_CACHE_BYTES / 1e6:.1f} MB"
             f" on-chip memory: {verdict}"
         )
-    if report.doubt:
-        lines.append(report.doubt)
-    names = sorted({op.name for op in report.ops})
+    if facts["doubt"]:
+        lines.append(facts["doubt"])
+    names = sorted({op["name"] for op in ops})
     width = max([len(name) for name in names] + [8])
     lines += ["", f"{'operator':<{width}}  Edge TPU   CPU"]
     for name in names:
-        on = sum(op.mapped for op in report.ops if op.name == name)
-        off = sum(not op.mapped for op in report.ops if op.name == name)
+        on = sum(op["mapped"] for op in ops if op["name"] == name)
+        off = sum(not op["mapped"] for op in ops if op["name"] == name)
         lines.append(f"{name:<{width}}  {on:>8}  {off:>4}")
-    return "\n".join(lines + _reasons(report.ops)) + "\n"
+    return "\n".join(lines + _reasons(ops)) + "\n"
 
 
-def _reasons(ops: Sequence[PlacedOp]) -> list[str]:
-    groups: dict[str, list[PlacedOp]] = {}
+def _reasons(ops: Sequence[dict[str, Any]]) -> list[str]:
+    groups: dict[str, list[dict[str, Any]]] = {}
     for op in ops:
-        if not op.mapped:
-            groups.setdefault(op.why, []).append(op)
+        if not op["mapped"]:
+            groups.setdefault(op["why"], []).append(op)
     lines = ["", "on the CPU, in the model's order:"] if groups else []
     for why, members in groups.items():
-        name = f"{members[0].index} {members[0].name} '{members[0].output}'"
-        if len({member.name for member in members}) > 1:
+        name = f"{members[0]['index']} {members[0]['name']} '{members[0]['output']}'"
+        if len({member["name"] for member in members}) > 1:
             name = f"{len(members)} operators from {name} on"
         elif len(members) > 1:
             name += f" and {len(members) - 1} more"
-        cures = list(dict.fromkeys(member.cure for member in members))
+        cures = list(dict.fromkeys(member["cure"] for member in members))
         lines += [f"- {name}: {why}", *(f"  cure: {cure}" for cure in cures)]
     return lines
 

@@ -9,6 +9,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from edge.errors import EngineError
+from edge.files import write_atomically
 
 __all__ = ["Options", "TensorSlot", "Writer"]
 
@@ -103,7 +104,10 @@ class Writer:
         self.names.add(name)
 
     def save(self, path: Path, inputs: list[int], outputs: list[int]) -> None:
-        """Write the model beside `path` and move it there."""
+        """Write the model, replacing an older file at once.
+
+        Raises: ConfigError when it cannot be written.
+        """
         graph = schema.SubGraphT()
         graph.name = "main"
         graph.tensors = [_packed_tensor(slot) for slot in self.tensors]
@@ -117,9 +121,7 @@ class Writer:
         tables = 4096 + 512 * (len(self.tensors) + len(self._operators))  # a generous guess: growing copies all
         builder = flatbuffers.Builder(tables + sum(map(len, self._buffers)))
         builder.Finish(model.Pack(builder), b"TFL3")
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_bytes(builder.Output())
-        partial.replace(path)
+        write_atomically(path, builder.Output())
 
     def _signature(self, inputs: list[int], outputs: list[int]) -> schema.SignatureDefT:
         """The model's names as a signature: litert-quantizer calibrates by it."""

@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass
 from typing import Any
 
-from convert.tensorrt.caches import set_calibration, timings_of, use_timings, write_atomically
+from convert.tensorrt.caches import set_calibration, timings_of, use_timings
 from convert.tensorrt.features import Features, probe
 from convert.tensorrt.find import find_tensorrt
 from convert.tensorrt.layers import LayerRow, check_precision, count_precisions, engine_layers, network_layers
@@ -17,6 +17,7 @@ from convert.tensorrt.options import check_chip, configure, set_precision
 from convert.tensorrt.request import BuildRequest, BuildResult, check_request, needs_of
 from convert.tensorrt.watch import Watch, supervised
 from edge.errors import AcceleratorError, ConfigError, ModelError
+from edge.files import write_atomically
 from edge.progress import Progress
 
 __all__ = ["build"]

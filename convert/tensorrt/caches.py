@@ -7,7 +7,7 @@ from typing import Any
 from convert.tensorrt.features import Features
 from edge.errors import ConfigError
 
-__all__ = ["set_calibration", "timings_of", "use_timings", "write_atomically"]
+__all__ = ["set_calibration", "timings_of", "use_timings"]
 
 _CALIBRATORS = {  # by the algorithm the cache's first line names, as in TRT-8502-EntropyCalibration2
     "EntropyCalibration2": "IInt8EntropyCalibrator2",
@@ -86,18 +86,3 @@ def set_calibration(trt: Any, features: Features, config: Any, path: Path) -> No
             pass  # the user's file is not written
 
     config.int8_calibrator = FromCache()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all.
-
-    Raises: ConfigError when it cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    except OSError as exc:
-        raise ConfigError(f"cannot write {path} ({exc.strerror})", "free space or choose another folder") from exc
-    finally:  # after Ctrl-C too
-        partial.unlink(missing_ok=True)

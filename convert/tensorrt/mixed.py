@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, checker, helper, numpy_helper, version_converter
 
-from convert.tensorrt.caches import write_atomically
 from edge.errors import ModelError
+from edge.files import write_atomically
 
 __all__ = ["write_mixed"]
 

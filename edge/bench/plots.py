@@ -1,16 +1,26 @@
 """The plots of the report as PNG files, for documents that take no HTML. Needs matplotlib: the extra `report`."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from edge.bench.files import load_figure_class
 from edge.bench.results import Report
 from edge.bench.summaries import drawn_stages
-from edge.errors import ConfigError
+from edge.errors import ConfigError, MissingBackendError
 
-__all__ = ["write_plots"]
+__all__ = ["check_plots", "write_plots"]
 
 _DPI = 150
+
+
+def check_plots(folder: Path) -> None:
+    """Find out, before the work, that plots cannot be drawn or kept in `folder`; write nothing.
+
+    Raises: ConfigError when it is a file, MissingBackendError without matplotlib.
+    """
+    _figure_class()
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"cannot write into {folder} (it is a file)", "give a folder")
 
 
 def write_plots(report: Report, folder: Path) -> list[Path]:
@@ -18,7 +28,7 @@ def write_plots(report: Report, folder: Path) -> list[Path]:
 
     Raises: MissingBackendError without matplotlib, ConfigError when the folder cannot be written.
     """
-    figure_class = load_figure_class()
+    figure_class = _figure_class()
     paths = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -31,6 +41,18 @@ def write_plots(report: Report, folder: Path) -> list[Path]:
     except OSError as exc:
         raise ConfigError(f"cannot write into {folder} ({exc.strerror})", "check the folder") from exc
     return paths
+
+
+def _figure_class() -> Any:
+    """matplotlib's Figure."""
+    try:
+        return import_module("matplotlib.figure").Figure
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").partition(".")[0] != "matplotlib":
+            raise
+        raise MissingBackendError(
+            "--plot needs matplotlib, which is not installed", "pip install 'harrier-edge[report]'"
+        ) from exc
 
 
 def _waterfall(figure: Any, report: Report) -> None:

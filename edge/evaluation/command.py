@@ -59,8 +59,9 @@ def execute_eval(arguments: argparse.Namespace) -> None:
     """
     from edge.evaluation.dataset_reader import read_dataset
     from edge.evaluation.evaluate import evaluate
-    from edge.evaluation.report_files import check_writable, write_files
+    from edge.evaluation.report_files import write_files
     from edge.evaluation.report_text import text_of
+    from edge.files import check_writable
 
     check_writable([path for path in (arguments.json, arguments.html, arguments.grid) if path])
     dataset = read_dataset(arguments.data, arguments.images, arguments.limit)
@@ -87,7 +88,7 @@ def execute_explain(arguments: argparse.Namespace) -> None:
     from edge.evaluation.dataset_reader import read_dataset
     from edge.evaluation.explain import explain
     from edge.evaluation.explain_text import explanation_text
-    from edge.evaluation.report_files import check_writable, write_text
+    from edge.files import check_writable, write_atomically
 
     check_writable([arguments.json] if arguments.json else [])
     chosen: list[str] = []
@@ -114,7 +115,7 @@ def execute_explain(arguments: argparse.Namespace) -> None:
         raise InterruptedWorkError("explain was stopped, nothing was written", "give the same command again") from exc
     print(explanation_text(findings))
     if arguments.json:
-        write_text(arguments.json, json.dumps(findings, indent=2) + "\n")
+        write_atomically(arguments.json, json.dumps(findings, indent=2) + "\n")
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:

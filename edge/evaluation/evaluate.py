@@ -1,7 +1,7 @@
 """One evaluation from end to end: the data set, one or two models, their figures and what they mean."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,16 +58,18 @@ def evaluate(
     folder: Path | None = None,
     resamples: int = 1000,
     reference: Reference | None = None,
+    known: Evaluation | None = None,
 ) -> Evaluation:
     """Return the evaluation of one model, or of two on the same pictures.
 
     reference: another evaluation whose mAP is given as ours; a disagreement is a warning.
+    known: an evaluation of the first model alone on the same data set, whose figures are taken over.
     Raises: ConfigError for wrong data, ModelError when a model cannot run.
     """
     check_pictures(dataset.samples)
-    sides: list[Side] = []
-    names: list[str] = []
-    for i, choice in enumerate(settings):
+    sides = [replace(known.sides[0], title="A")] if known else []
+    names = known.names if known else []
+    for i, choice in enumerate(settings[len(sides) :], len(sides)):
         model = choice.open()
         try:
             classes = classes_of_categories(dataset, model.labels, model.decoder.class_count)
@@ -78,9 +80,8 @@ def evaluate(
             sides.append(Side(title, choice, seen, classes, operating_score(model), _identity(model), doubts))
         finally:
             model.close()
-    detector = dataset.kind == "detection"
-    for side in sides:
-        if detector:
+    for side in sides[1:] if known else sides:
+        if dataset.kind == "detection":
             _score_detector(dataset, side, names, resamples, reference)
         else:
             side.figures = score_classifier(dataset, side.seen, side.classes, names)

@@ -43,24 +43,18 @@ def video_of(tmp_path: Path) -> Callable[..., Path]:
 def small_onnx(tmp_path: Path) -> Path:
     """x (1, 3, 8, 8) -> y = x * 2 - 1 -> z = max(y, 0) -> out, its channel means; a constant nobody computes."""
     onnx = pytest.importorskip("onnx", reason="onnx is not installed: no model can be made")
-    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    from onnx_models import node, save
+
+    two = onnx.numpy_helper.from_array(np.array([2], np.float32))
     nodes = [
-        helper.make_node("Constant", [], ["two"], value=helper.make_tensor("v", kind, [1], [2.0])),
-        helper.make_node("Mul", ["x", "two"], ["double"]),
-        helper.make_node("Sub", ["double", "one"], ["y"]),
-        helper.make_node("Relu", ["y"], ["z"]),
-        helper.make_node("Shape", ["z"], ["sizes"]),
-        helper.make_node("GlobalAveragePool", ["z"], ["out"]),
+        node("Constant", "", "two", {"value": two}),
+        node("Mul", "x two", "double"),
+        node("Sub", "double one", "y"),
+        node("Relu", "y", "z"),
+        node("Shape", "z", "sizes"),
+        node("GlobalAveragePool", "z", "out"),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "small",
-        [helper.make_tensor_value_info("x", kind, [1, 3, 8, 8])],
-        [helper.make_tensor_value_info("out", kind, [1, 3, 1, 1])],
-        [helper.make_tensor("one", kind, [1], [1.0])],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    onnx.checker.check_model(model)
-    path = tmp_path / "small.onnx"
-    onnx.save(model, path)
+    one = {"one": np.array([1], np.float32)}
+    path = save(tmp_path / "small.onnx", nodes, {"x": [1, 3, 8, 8]}, {"out": [1, 3, 1, 1]}, one)
+    onnx.checker.check_model(str(path))
     return path

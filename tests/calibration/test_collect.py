@@ -23,6 +23,8 @@ from edge.tensor import TensorSpec
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: no ONNX file can be calibrated")
 
+from onnx_models import node, save  # noqa: E402
+
 
 def inputs(count: int) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
@@ -103,21 +105,13 @@ def pair(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pair")
     rng = np.random.default_rng(0)
     weights, bias = rng.normal(size=(5, 3, 3, 3)).astype(np.float32), rng.normal(size=5).astype(np.float32)
-    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
-    graph = helper.make_graph(
-        [
-            helper.make_node("Conv", ["x", "w", "b"], ["conv"], pads=[1, 1, 1, 1]),
-            helper.make_node("Sigmoid", ["conv"], ["gate"]),
-            helper.make_node("Mul", ["conv", "gate"], ["silu"]),
-            helper.make_node("Relu", ["silu"], ["y"]),
-        ],
-        "pair",
-        [helper.make_tensor_value_info("x", kind, [1, 3, 8, 8])],
-        [helper.make_tensor_value_info("y", kind, [1, 5, 8, 8])],
-        [helper.make_tensor("w", kind, weights.shape, weights.ravel()), helper.make_tensor("b", kind, [5], bias)],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    onnx.save(model, folder / "pair.onnx")
+    nodes = [
+        node("Conv", "x w b", "conv", {"pads": [1, 1, 1, 1]}),
+        node("Sigmoid", "conv", "gate"),
+        node("Mul", "conv gate", "silu"),
+        node("Relu", "silu", "y"),
+    ]
+    save(folder / "pair.onnx", nodes, {"x": [1, 3, 8, 8]}, {"y": [1, 5, 8, 8]}, {"w": weights, "b": bias})
 
     @tf.function(input_signature=[tf.TensorSpec([1, 8, 8, 3], tf.float32)])
     def network(x):

@@ -4,10 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 from ai_edge_litert.interpreter import Interpreter
-from onnx import TensorProto, helper, numpy_helper
 
 from convert.onnx_to_tflite.translate import translate
 
@@ -22,29 +20,6 @@ class Translated:
     names: set[str]
     orders: dict[str, tuple[int, ...]]
     file: Path
-
-
-def node(op, inputs, outputs, attributes=None):
-    """A node; inputs and outputs are names separated by blanks, "-" for an absent one."""
-    named = ["" if name == "-" else name for name in inputs.split()]
-    made = helper.make_node(op, named, outputs.split())
-    made.attribute.extend(helper.make_attribute(key, value) for key, value in (attributes or {}).items())
-    return made
-
-
-def save(path, nodes, inputs, outputs, constants=None, opset=13, dtypes=None):
-    """Write a model; shapes by input name, outputs by name, constants as arrays."""
-    dtypes = dtypes or {}
-    graph = helper.make_graph(
-        nodes,
-        "graph",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
-        [helper.make_tensor_value_info(name, dtypes.get(name, TensorProto.FLOAT), None) for name in outputs],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in (constants or {}).items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    onnx.save(model, str(path))
-    return path
 
 
 def compare(onnx_file, folder, feeds, channels_last=False):

@@ -31,10 +31,26 @@ def test_the_measured_drop_decides_not_an_end_of_its_interval(value, passed, mon
     drop = {"value": value, "low": value - 0.5, "high": value + 0.5}
     figures = {"figures": {"map": {"value": 0.3, "low": 0.2, "high": 0.4}}}
     report = {"models": [figures, figures], "comparison": {"drop": drop}}
-    monkeypatch.setattr(gate, "evaluate", lambda *_: SimpleNamespace(report=report))
+    monkeypatch.setattr(gate, "evaluate", lambda *_, known: SimpleNamespace(report=report))
     model = SimpleNamespace(folder=Path(), manifest=SimpleNamespace(targets={FLOAT_ONNX: None}))
-    verdict = gate.judge(model, "tflite-int8", SimpleNamespace(kind="detection"), 0.01, Path(), 1)
+    dataset, reference = SimpleNamespace(kind="detection"), SimpleNamespace()
+    verdict = gate.judge(model, "tflite-int8", dataset, 0.01, Path(), 1, reference)
     assert verdict.passed is passed
+
+
+def test_the_float_model_is_scored_once(classifier_file, class_folders, tmp_path, monkeypatch):
+    from edge.evaluation import evaluate
+
+    scored = []
+    real = evaluate.score_classifier
+    monkeypatch.setattr(evaluate, "score_classifier", lambda *rest: scored.append(rest) or real(*rest))
+    precisions = ("fp32", "fp16", "dynamic")
+    report = convert(
+        ConvertRequest(str(classifier_file), tmp_path / "b", ("tflite",), precisions, evaluation=class_folders)
+    )
+    assert len(report["targets"]) == len(precisions)
+    assert len(scored) == 1 + len(precisions)  # onnx-fp32, which all are compared with, and each of them
+    assert all(row["drop"] for row in report["targets"])
 
 
 def test_a_float_file_that_differs_from_the_original_is_refused(classifier_file, tmp_path, monkeypatch):
@@ -99,7 +115,7 @@ def test_a_resumed_run_of_the_same_does_nothing_twice(classifier_file, pictures,
 
 def test_mixed_keeps_the_worst_layers_in_float(classifier_file, pictures, class_folders, tmp_path, monkeypatch):
     for form in ("tflite", "onnx"):
-        monkeypatch.setattr(f"convert.make_{form}.GOAL", 0.995)
+        monkeypatch.setattr(f"convert.make_{form}.goal_for", lambda max_drop: 0.995)
     wanted = ConvertRequest(
         str(classifier_file),
         tmp_path / "b",
@@ -199,6 +215,7 @@ def test_engines_and_edge_tpu_files_say_what_they_are(classifier_file, pictures,
     edge = rows["edgetpu-uint8-io"]
     placed = edge["details"]["placement"]
     assert placed["operators"] == len(placed["ops"]) > 3
+    assert f"{placed['operators']} operators on the Edge TPU" in (tmp_path / "b" / "report.html").read_text()
     assert edge["written"] or "edgetpu_compiler" in edge["missing"]
     assert rows["tflite-uint8-io"]["written"]
 
@@ -220,6 +237,9 @@ def test_the_old_bundle_comes_back_when_the_new_cannot_take_its_place(tmp_path):
     old.rename(tmp_path / ".b.old")  # a killed run got no further
     Workspace(old).remove()
     assert (old / "manifest.toml").read_text() == "old"
+    (tmp_path / ".b.old").mkdir()  # a killed run got one step further: this one was replaced
+    Workspace(old).remove()
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
 def test_int16_loses_nothing(classifier_file, pictures, class_folders, tmp_path):

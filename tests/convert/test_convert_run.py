@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("onnx", reason="the converter needs onnx")
 pytest.importorskip("litert_quantizer", reason="the converter needs litert-quantizer")
 
-from convert import finish, make_tflite, makers, run, tflite_choose
+from convert import finish, make_tflite, makers, run, tflite_choose, tflite_ranges
 from convert.report_html import frontier_chart
 from convert.request import ConvertRequest, Job, plan
 from convert.run import convert
@@ -232,6 +232,50 @@ def test_an_older_bundle_stays_until_the_new_one_stands(classifier_file, tmp_pat
     assert "tflite-fp16" in open_model(str(out)).manifest.targets
 
 
+def test_a_bundle_that_a_killed_run_put_aside_is_not_replaced_without_force(classifier_file, tmp_path, monkeypatch):
+    out, aside = tmp_path / "b", tmp_path / ".b.old"
+    convert(request(classifier_file, out))
+    old = (out / "report.json").read_bytes()
+    monkeypatch.setattr(finish, "replace_folder", lambda new, place: (place.rename(aside), killed()))
+    with pytest.raises(InterruptedWorkError):
+        convert(request(classifier_file, out, precisions=("fp32", "fp16"), force=True))
+    monkeypatch.undo()
+    assert not out.exists()
+    again = request(classifier_file, out, precisions=("fp32", "fp16"))
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="there already: add --force"):
+            convert(again)
+        assert (out / "report.json").read_bytes() == old
+        assert (tmp_path / ".b.work").is_dir()
+    monkeypatch.setattr(run, "load", lambda *rest: pytest.fail("the model was loaded again"))
+    convert(replace(again, force=True))
+    assert "tflite-fp16" in open_model(str(out)).manifest.targets
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def killed():
+    raise KeyboardInterrupt
+
+
+def test_a_bundle_that_came_during_the_run_is_not_replaced_without_force(classifier_file, tmp_path, monkeypatch):
+    out = tmp_path / "b"
+    real = finish.page_of
+
+    def meanwhile(*rest):
+        out.mkdir()
+        (out / "manifest.toml").write_text("another's")
+        return real(*rest)
+
+    monkeypatch.setattr(finish, "page_of", meanwhile)
+    with pytest.raises(ConfigError, match="there already"):
+        convert(request(classifier_file, out))
+    assert (out / "manifest.toml").read_text() == "another's"
+    shutil.rmtree(out)
+    monkeypatch.undo()
+    monkeypatch.setattr(makers, "leaf", lambda *_: pytest.fail("a file was made again"))
+    convert(request(classifier_file, out))
+
+
 def test_what_is_no_bundle_is_never_replaced(classifier_file, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
@@ -350,7 +394,7 @@ def test_corrected_biases_are_those_of_the_file_that_was_measured(classifier_fil
     real = make_tflite.quantize_tflite
     shifted = {"scores": np.ones(4)}
 
-    def choose(source, halves, measure, folder, candidates):
+    def choose(source, halves, measure, folder, candidates, keep_float, beside):
         choice = tflite_choose.choose_ranges(source, halves, measure, folder, ["min-max"])
         return replace(choice, shifts=shifted)
 
@@ -358,7 +402,7 @@ def test_corrected_biases_are_those_of_the_file_that_was_measured(classifier_fil
         asked.append((precision, shifts))
         real(source, target, precision, ranges, kept, shifts)
 
-    monkeypatch.setattr(make_tflite, "choose_ranges", choose)
+    monkeypatch.setattr(tflite_ranges, "choose_ranges", choose)
     monkeypatch.setattr(make_tflite, "quantize_tflite", quantize)
     convert(
         request(classifier_file, tmp_path / "b", precisions=("fp32", "int8", "uint8-io"), calibration=str(pictures))

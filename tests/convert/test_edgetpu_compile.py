@@ -95,13 +95,13 @@ def left(bench):
 def test_the_compiler_here_is_used(bench):
     put(bench, "edgetpu_compiler", COMPILES)
     before = (bench / "net.tflite").read_bytes()
-    result = compile_net(bench, min_runtime_version=13)
+    result = compile_net(bench)
     assert result.file == bench / "out" / "net_edgetpu.tflite"
     assert result.file.read_bytes() == (bench / "compiled.tflite").read_bytes()
     assert left(bench) == ["net_edgetpu.tflite"]
     assert result.place == "here"
     assert (result.log.mapped_count, result.log.on_chip_used_bytes) == (2, 1 << 20)
-    assert calls(bench)[0][1:4] == ["-s", "-m", "13"]
+    assert calls(bench)[0][1:3] == ["-s", "-o"]
     assert (bench / "net.tflite").read_bytes() == before
     assert json.loads(json.dumps(result.facts))["log"]["mapped"] == 2
 
@@ -172,12 +172,10 @@ def test_a_compiled_file_and_no_file_are_refused(bench):
         compile_for_edgetpu(bench / "text.tflite", bench / "out")
 
 
-def test_a_missing_folder_and_a_bad_runtime_are_refused(bench):
+def test_a_missing_folder_is_refused(bench):
     put(bench, "edgetpu_compiler", COMPILES)
     with pytest.raises(ConfigError, match="cannot write"):
         compile_for_edgetpu(bench / "net.tflite", bench / "nowhere")
-    with pytest.raises(ConfigError, match="no Edge TPU runtime 99"):
-        compile_net(bench, min_runtime_version=99)
 
 
 def remote(bench, ssh=SSH, scp=SCP):

@@ -72,7 +72,7 @@ def test_parameters_beyond_the_chip_are_told(tmp_path):
     report = placement(convolution(tmp_path / "m.tflite", 1024, 1024))
     assert report.parameter_bytes > USABLE_CACHE_BYTES
     assert not report.fits_cache
-    assert "streamed" in placement_text(report)
+    assert "streamed" in placement_text(report.facts)
 
 
 def test_an_open_batch_is_refused_with_its_tensor(tmp_path):
@@ -84,7 +84,7 @@ def test_a_float_model_is_refused(tmp_path):
     report = placement(chain(tmp_path / "m.tflite", ["RELU", "TANH"], "float32"))
     assert [why for why, _ in report.refusals] == ["it is not quantized"]
     assert report.mapped_count == 0
-    assert "would refuse this file: it is not quantized" in placement_text(report)
+    assert "would refuse this file: it is not quantized" in placement_text(report.facts)
 
 
 def test_several_graphs_are_refused(tmp_path):
@@ -99,7 +99,7 @@ def test_the_report_is_json_and_a_table_that_agree(tmp_path):
     facts = json.loads(json.dumps(report.facts))
     assert (facts["mapped"], facts["operators"]) == (2, 4)
     assert facts["first_unmapped"]["name"] == "GELU"
-    text = placement_text(report)
+    text = placement_text(facts)
     assert text.startswith("m.tflite: 2 of 4 operators on the Edge TPU")
     row = next(line.split() for line in text.splitlines() if line.startswith("RELU"))
     assert row == ["RELU", "2", "1"]
@@ -110,7 +110,7 @@ def test_a_compiled_file_is_recognised(tmp_path):
     report = placement(chain(tmp_path / "m.tflite", ["edgetpu-custom-op", "SOFTMAX"]))
     assert report.compiled
     assert mapped(report) == [True, False]
-    assert "compiled for the Edge TPU already: 1 operators on the CPU" in placement_text(report)
+    assert "compiled for the Edge TPU already: 1 operators on the CPU" in placement_text(report.facts)
 
 
 @pytest.mark.parametrize("data", [b"", b"nothing of the kind", b"\x10\0\0\0TFL3" + b"\xff" * 40])

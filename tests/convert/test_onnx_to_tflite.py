@@ -7,7 +7,8 @@ onnx = pytest.importorskip("onnx", reason="the ONNX route needs onnx")
 pytest.importorskip("onnxruntime", reason="the reference is ONNX Runtime")
 
 from ai_edge_litert import schema_py_generated as schema  # noqa: E402
-from onnx_to_tflite_check import compare, node, random_feeds, save  # noqa: E402
+from onnx_models import node, save  # noqa: E402
+from onnx_to_tflite_check import compare, random_feeds  # noqa: E402
 
 from convert.onnx_to_tflite.translate import translate  # noqa: E402
 from convert.onnx_to_tflite.view import NHWC, View  # noqa: E402

@@ -7,7 +7,8 @@ onnx = pytest.importorskip("onnx", reason="the ONNX route needs onnx")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the reference is ONNX Runtime")
 
 import cv2  # noqa: E402
-from onnx_to_tflite_check import compare, node, random_feeds, save  # noqa: E402
+from onnx_models import node, save  # noqa: E402
+from onnx_to_tflite_check import compare, random_feeds  # noqa: E402
 
 
 class Net:

@@ -6,7 +6,8 @@ import pytest
 onnx = pytest.importorskip("onnx", reason="the ONNX route needs onnx")
 pytest.importorskip("onnxruntime", reason="the reference is ONNX Runtime")
 
-from onnx_to_tflite_check import compare, node, random_feeds, save  # noqa: E402
+from onnx_models import node, save  # noqa: E402
+from onnx_to_tflite_check import compare, random_feeds  # noqa: E402
 
 RNG = np.random.default_rng(7)
 IMAGE = {"x": (1, 6, 9, 11)}

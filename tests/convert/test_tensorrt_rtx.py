@@ -14,7 +14,8 @@ pytest.importorskip("tensorrt_rtx_libs", reason="TensorRT-RTX is not installed (
 onnx = pytest.importorskip("onnx", reason="onnx makes the float16 and Q/DQ models")
 quantization = pytest.importorskip("onnxruntime.quantization", reason="onnxruntime makes the Q/DQ model")
 
-from onnx import TensorProto, helper, numpy_helper, version_converter  # noqa: E402
+from onnx import version_converter  # noqa: E402
+from onnx_models import node, save  # noqa: E402
 from onnxruntime.transformers.float16 import convert_float_to_float16  # noqa: E402
 
 from convert.build_command import add_build  # noqa: E402
@@ -70,11 +71,9 @@ def sources(shared, tmp_path_factory) -> dict[str, Path]:
 
 def one_op(path: Path, op: str, domain: str = "", batch: int | str = 1) -> Path:
     """A model of one node, `op`."""
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, 3, 8, 8]) for name in "xy"]
-    graph = helper.make_graph([helper.make_node(op, ["x"], ["y"], name="odd", domain=domain)], "g", ends[:1], ends[1:])
-    imports = [helper.make_opsetid("", 13), *([helper.make_opsetid(domain, 1)] if domain else [])]
-    onnx.save(helper.make_model(graph, opset_imports=imports), path)
-    return path
+    shape, odd = [batch, 3, 8, 8], node(op, "x", "y")
+    odd.name, odd.domain = "odd", domain
+    return save(path, [odd], {"x": shape}, {"y": shape})
 
 
 def only(tmp_path: Path, source: Path, precision: str = "fp32", **options) -> BuildRequest:
@@ -391,17 +390,9 @@ def test_ctrl_c_while_a_bundle_is_built(bundle, monkeypatch):
 
 
 def test_weights_beyond_float16_are_not_mixed(tmp_path):
-    weight = numpy_helper.from_array(np.array([1e6], np.float32), "w")
-    scale = numpy_helper.from_array(np.array(0.1, np.float32), "s")
-    zero = numpy_helper.from_array(np.array(0, np.int8), "z")
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
-    nodes = [
-        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
-        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
-        helper.make_node("Mul", ["d", "w"], ["y"]),
-    ]
-    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [weight, scale, zero])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)]), tmp_path / "big.onnx")
+    constants = {"w": np.array([1e6], np.float32), "s": np.float32(0.1), "z": np.int8(0)}
+    nodes = [node("QuantizeLinear", "x s z", "q"), node("DequantizeLinear", "q s z", "d"), node("Mul", "d w", "y")]
+    save(tmp_path / "big.onnx", nodes, {"x": [1]}, {"y": [1]}, constants, opset=19)
     with pytest.raises(ModelError, match="'w' has values beyond float16"):
         write_mixed(tmp_path / "big.onnx", tmp_path / "mixed.onnx")
     with pytest.raises(ModelError, match="is not quantized"):

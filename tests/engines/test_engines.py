@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx_models import node, save
 
 from edge.config import EngineSection
 from edge.errors import AcceleratorError, ConfigError, EngineError
@@ -39,18 +38,8 @@ def null_file(tmp_path: Path) -> Path:
 
 def onnx_file(folder: Path, batch: int | str = 1, rows: int | str = 4) -> Path:
     """x * 2 on (batch, 3, rows, 4)."""
-    shape = [batch, 3, rows, 4]
-    graph = helper.make_graph(
-        [helper.make_node("Add", ["x", "x"], ["y"])],
-        "double",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    helper.set_model_props(model, {"task": "detect"})
-    path = folder / "double.onnx"
-    onnx.save(model, path)
-    return path
+    shape, said = [batch, 3, rows, 4], {"task": "detect"}
+    return save(folder / "double.onnx", [node("Add", "x x", "y")], {"x": shape}, {"y": shape}, properties=said)
 
 
 def test_null_engine_keeps_the_contract(null_file):

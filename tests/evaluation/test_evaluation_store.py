@@ -132,6 +132,20 @@ def test_two_targets_of_a_bundle_are_evaluated_each(bundle, tmp_path):
     assert report["comparison"]["verdict"] == "too few pictures to tell: A and B differ on 0 of 2"
 
 
+def test_an_evaluation_of_the_first_model_is_taken_over(bundle, tmp_path, monkeypatch):
+    dataset = read_dataset(tmp_path / "set")
+    both = [RunSettings(str(bundle), name, score=0.0) for name in ("one", "other")]
+    anew, known = evaluate(dataset, both), evaluate(dataset, both[:1])
+    opened = []
+    real = RunSettings.open
+    monkeypatch.setattr(RunSettings, "open", lambda self: opened.append(self.target) or real(self))
+    found = evaluate(dataset, both, known=known)
+    assert opened == ["other"]
+    assert found.report == anew.report
+    assert [side.title for side in found.sides] == ["A", "B"]
+    assert known.sides[0].title == ""
+
+
 @pytest.mark.parametrize("state", ["missing", "truncated"])
 def test_a_bad_picture_is_told_before_the_first_is_evaluated(bundle, tmp_path, state, monkeypatch):
     dataset = read_dataset(tmp_path / "set")

@@ -1,0 +1,11 @@
+"""The folders and files that `./run test --unit` leaves out, by what makes them slow."""
+
+SLOW = (
+    *("bench", "sources"),  # real time passes: soaks, stalls, reconnecting
+    *("test_catalogue.py", "test_cli.py", "test_client.py"),  # processes that talk to each other
+    *("test_accuracy.py", "test_recipes.py"),  # whole models, trainings
+    *("evaluation/test_evaluation_command.py", "evaluation/test_evaluation_explain.py", "calibration/test_pictures.py"),
+    *("convert/test_convert_parts.py", "convert/test_convert_run.py", "convert/test_edgetpu_compile.py"),
+    *("convert/test_load.py", "convert/test_load_keras.py", "convert/test_load_torch.py"),
+    *("convert/test_old_runtime.py", "convert/test_tensorrt_rtx.py"),
+)
