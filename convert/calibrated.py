@@ -3,7 +3,7 @@
 Ranges come of the first half while ways are compared, the comparison of the second: never of the same pictures.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import cv2
@@ -67,11 +67,17 @@ def fidelity_on(model: FloatModel, reference: str, pictures: CalibrationSet, wor
     return Fidelity(model, picture_files(some, work), reference, threads)
 
 
-def given_ranges(model: FloatModel, file: Path, ranges_file: Path, pictures: CalibrationSet) -> Ranges:
+def given_ranges(
+    model: FloatModel,
+    file: Path,
+    ranges_file: Path,
+    pictures: CalibrationSet,
+    needed: Collection[str] | None = None,
+) -> Ranges:
     """Return the ranges of a file as those of a float file of the model, so that all formats have the very same.
 
-    Tensors of another name are found by their values on two pictures. Raises: ConfigError for ranges of another model
-    or that leave activations without a range.
+    Tensors of another name are found by their values on two pictures. needed: activations that must have a range,
+    None: all. Raises: ConfigError for ranges of another model or that leave such activations without a range.
     """
     ranges = read_ranges(ranges_file)
     known = [model.original, model.file(FLOAT_ONNX), model.file(FLOAT_TFLITE)]
@@ -83,9 +89,10 @@ def given_ranges(model: FloatModel, file: Path, ranges_file: Path, pictures: Cal
     few = pictures.chosen(range(min(2, len(pictures))))
     pairs = zip(inputs_of(model, origin, few)(), inputs_of(model, file, few)(), strict=True)
     found = translate_ranges(ranges, origin, file, list(pairs))
-    if found.unmatched:
+    missing = [name for name in found.unmatched if needed is None or name in needed]
+    if missing:
         raise ConfigError(
-            f"{ranges_file} has no range for {len(found.unmatched)} activations of {file.name} ({found.unmatched[0]})",
+            f"{ranges_file} has no range for {len(missing)} activations of {file.name} ({missing[0]})",
             "calibrate the float file of a bundle: harrier calibrate run BUNDLE DATA --out FILE",
         )
     return found.ranges

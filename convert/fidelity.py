@@ -18,8 +18,8 @@ from edge.clock import monotonic_ns
 from edge.config import EngineSection
 from edge.engines.base import Engine
 from edge.errors import ConfigError, ManifestError
-from edge.evaluation.datasets import Dataset, read_picture
-from edge.evaluation.detection_metrics import mean_of, predictions, truths_of
+from edge.evaluation.datasets import read_picture
+from edge.evaluation.detection_metrics import mean_of, predictions
 from edge.evaluation.matching import Predicted, Truth, average_precision, match
 from edge.evaluation.runner import OneFrameSource, RunSettings, operating_score, seen_of
 from edge.evaluation.store import Seen
@@ -39,8 +39,7 @@ class Fidelity:
     """Measures candidates against one float model on the same pictures; 1 is "as the float model".
 
     Detectors: mAP50-95 of all the candidate's detections (score 0.001 and more), the truth being the float model's
-    detections at its operating threshold; or, with `annotations` (one sample a picture, in their order), the ordinary
-    mAP50-95 against those.
+    detections at its operating threshold.
     Classifiers: with n pictures, a of them of the same first class as the float model's, and d the mean distance of
     the probabilities, (a + 1 - d) / (n + 1): the agreement decides, d orders what agrees equally often. The distance
     of a picture is half the sum of |p - q| over the classes that either names among its five best.
@@ -55,7 +54,6 @@ class Fidelity:
         pictures: CalibrationSet | Sequence[Path],
         reference_target: str = FLOAT_ONNX,
         threads: int | None = None,
-        annotations: Dataset | None = None,
     ) -> None:
         file = model.file(reference_target)
         if file is None:
@@ -69,7 +67,7 @@ class Fidelity:
         self._reference = self._see(file, model.manifest.targets[reference_target])
         self._truths: list[Truth] = []
         if self._kind == "detections":
-            self._truths = truths_of(annotations, self._reference) if annotations else self._own_truths()
+            self._truths = self._own_truths()
 
     def measure(self, file: Path, target: Target) -> float:
         """Return the fidelity, in [0, 1], of a model file with the outputs that `target` describes.

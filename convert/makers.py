@@ -10,7 +10,7 @@ from calibration.pictures import CalibrationSet
 from convert.float_model import FLOAT_ONNX, FLOAT_TFLITE, FloatModel
 from convert.leaf import leaf
 from convert.made import Made
-from convert.request import ConvertRequest, Job
+from convert.request import ConvertRequest, Job, shares_ranges
 from convert.workspace import Workspace
 from edge.errors import ConfigError, MissingBackendError
 from edge.manifest import Target, sha256_of
@@ -72,7 +72,9 @@ def _depends(job: Job, model: FloatModel, pictures: CalibrationSet | None, reque
         depends["pictures"] = pictures.identity
         depends["observer"] = request.observer
         depends["ranges"] = sha256_of(request.ranges) if request.ranges and request.ranges.is_file() else None
-        depends["search_s"] = request.search_s
+        depends["shared"] = shares_ranges(request)
+    if job.precision == "mixed":
+        depends["search"] = [request.search_s, request.max_drop]
     if job.form == "tensorrt":
         depends["build"] = [request.compute_capabilities, request.workspace_mib]
     return depends

@@ -60,10 +60,9 @@ def quantize_tflite(
             quantizer = Quantizer(source.read_bytes())
             _set_recipe(quantizer, precision)
             if keep_float:
-                kept = "|".join(re.escape(scopes[name]) for name in sorted(keep_float))
-                quantizer.update_quantization_recipe(
-                    f"^(?:{kept})$", _Op.ALL_SUPPORTED, None, AlgorithmName.NO_QUANTIZE
-                )
+                kept = f"^(?:{'|'.join(re.escape(scopes[name]) for name in sorted(keep_float))})$"
+                quantizer.update_quantization_recipe(kept, _Op.ALL_SUPPORTED, None, AlgorithmName.NO_QUANTIZE)
+                _store_half(quantizer, kept)
             made = quantizer.quantize(statistics, enable_progress_bar=False, enable_progress_report=False)
         quantized = parse_model(made.quantized_model or b"")
     except Exception as exc:  # the library raises whatever its parts do
@@ -119,10 +118,7 @@ def _is_quantized(tensor: Any) -> bool:
 
 def _set_recipe(quantizer: Quantizer, precision: str) -> None:
     if precision == "fp16":
-        for operation in ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE", "FULLY_CONNECTED", "EMBEDDING_LOOKUP"):
-            quantizer.add_weight_only_config(
-                ".*", _Op(operation), num_bits=16, algorithm_key=AlgorithmName.FLOAT_CASTING
-            )
+        _store_half(quantizer, ".*")
     elif precision == "dynamic":
         quantizer.load_quantization_recipe(recipe.dynamic_legacy_wi8_afp32())
     else:
@@ -133,6 +129,12 @@ def _set_recipe(quantizer: Quantizer, precision: str) -> None:
                 quantizer.update_quantization_recipe(".*", end, _unsigned())
             elif precision != "int8-io":
                 quantizer.update_quantization_recipe(".*", end, None, AlgorithmName.NO_QUANTIZE)
+
+
+def _store_half(quantizer: Quantizer, scopes: str) -> None:
+    """Store weights as float16; they are read as float32."""
+    for operation in ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE", "FULLY_CONNECTED", "EMBEDDING_LOOKUP"):
+        quantizer.add_weight_only_config(scopes, _Op(operation), num_bits=16, algorithm_key=AlgorithmName.FLOAT_CASTING)
 
 
 def _unsigned() -> qtyping.OpQuantizationConfig:

@@ -9,7 +9,7 @@ from convert.precisions import PRECISIONS
 from edge.errors import ConfigError
 from edge.structs import did_you_mean
 
-__all__ = ["ConvertRequest", "Job", "plan"]
+__all__ = ["ConvertRequest", "Job", "plan", "shares_ranges"]
 
 # what TensorRT builds each precision from
 _ONNX_OF = {"fp32": "fp32", "fp16": "fp16", "int8": "int8", "best": "int8"}
@@ -96,3 +96,12 @@ def plan(formats: Sequence[str], precisions: Sequence[str]) -> list[Job]:
     needed |= {("tflite", precision) for form, precision in asked if form == "edgetpu"}
     order = [(form, precision) for form, names in PRECISIONS.items() for precision in names]
     return [Job(*pair) for pair in order if pair in asked | needed]
+
+
+def shares_ranges(request: ConvertRequest) -> bool:
+    """Return whether the request has int8 files of TFLite and of ONNX, which then have the same ranges.
+
+    int16x8 has ranges of its own. Raises: ConfigError as `plan`.
+    """
+    jobs = plan(request.formats, request.precisions)
+    return {"tflite", "onnx"} <= {job.form for job in jobs if job.calibrated and job.precision != "int16x8"}

@@ -17,13 +17,16 @@ import msgspec
 from edge.errors import ConfigError
 from edge.progress import Progress
 
-__all__ = ["GOAL", "SEARCH_S", "Candidate", "search"]
+__all__ = ["GOAL", "SEARCH_S", "Candidate", "goal_for", "search"]
 
 GOAL = 0.92
-"""Fidelity a mixed file is to reach on held-out calibration pictures; the gate then judges on --eval's.
+"""Fidelity a mixed file is to reach on held-out calibration pictures for a drop of 0.01; the gate judges on --eval's.
 
 Int8 weights alone come to about 0.97 on a detector.
 """
+_GOAL_DROP = 0.01
+_MISSING_PER_DROP = 5.0  # fidelity that may be missing for each mAP of drop beyond
+_HIGHEST_GOAL, _LOWEST_GOAL = 0.99, 0.5
 SEARCH_S = 600.0
 """How long --precision mixed searches where --search does not say."""
 
@@ -33,6 +36,17 @@ LEAST_COST_SHARE = 0.02  # of the all-integer cost: a difference below it is noi
 _Build = Callable[[frozenset[str]], Path]
 _Measure = Callable[[Path], float]
 _Tools = tuple[_Build, _Measure, _Measure | None]
+
+
+def goal_for(max_drop: float | None) -> float:
+    """Return the fidelity to ask for where accuracy may drop by max_drop, None: by as much as usual.
+
+    Below the usual drop what may be missing to 1 is in proportion to it; beyond, it grows as it did on annotated
+    calibration pictures (docs/calibration.md).
+    """
+    drop = _GOAL_DROP if max_drop is None else max_drop
+    missing = (1 - GOAL) * min(drop / _GOAL_DROP, 1.0) + _MISSING_PER_DROP * max(drop - _GOAL_DROP, 0.0)
+    return min(_HIGHEST_GOAL, max(_LOWEST_GOAL, 1 - missing))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +85,13 @@ class _Trials:
         budget_s: float,
         path: Path,
         key: str,
+        unit: str,
     ) -> None:
         self.layers = list(layers)
         self._bit = {name: 1 << i for i, name in enumerate(layers)}
         self._build, self._measure, self._time_ms = tools
         self._started_s, self._budget_s = time.monotonic(), budget_s
-        self._path, self._state = path, _read_state(path, key)
+        self._path, self._state, self._unit = path, _read_state(path, key), unit
         self._progress = Progress("searching", math.ceil(budget_s))
 
     def of(self, kept: Sequence[str]) -> Candidate:
@@ -103,7 +118,7 @@ class _Trials:
 
     def finish(self, chosen: Candidate) -> None:
         """Say how it ended."""
-        latency = "" if chosen.latency_ms is None else f", {chosen.latency_ms:.2f} ms"
+        latency = "" if chosen.latency_ms is None else f", {chosen.latency_ms:.2f} {self._unit}"
         detail = f"{len(chosen.kept)} of {len(self.layers)} layers in float, fidelity {chosen.fidelity:.3f}{latency}"
         self._progress.finish(math.ceil(self._budget_s), detail)
 
@@ -125,17 +140,19 @@ def search(
     budget_s: float,
     state: Path,
     key: str = "",
+    unit: str = "ms",
 ) -> list[Candidate]:
     """Return the mixtures none of the others beats, cheapest first, with the all-integer one and the chosen one.
 
     layers: names in graph order. build(kept) writes the file that keeps these in float, measure(file) its fidelity,
-    time_ms(file) its latency. The chosen one is the cheapest that meets the goal, else the most faithful.
+    time_ms(file) its latency, or another cost in `unit`. The chosen one is the cheapest that meets the goal, else the
+    most faithful.
     state: file of an interrupted search, used again when the layers and `key` (whatever else the figures depend on:
     hashes of the model, the ranges, the pictures) are the same. No new mixture is begun after budget_s.
     Raises: ConfigError when the state cannot be written; whatever build, measure and time_ms raise.
     """
     identity = sha256("\n".join([key, *layers]).encode()).hexdigest()
-    trials = _Trials(layers, (build, measure, time_ms), budget_s, state, identity)
+    trials = _Trials(layers, (build, measure, time_ms), budget_s, state, identity, unit)
     all_integer = trials.of([])
     if all_integer.fidelity < goal and layers:
         try:

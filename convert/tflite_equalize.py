@@ -7,7 +7,7 @@ depthwise convolution behind it takes back in its weights. A network fed with ra
 from 0.1 to 140, needs this more than any choice of ranges.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from calibration.collect import open_activations
+from convert.channel_reach import LEAST_SPREAD, channel_factors
 from convert.tflite_edit import (
     Reader,
     add_constant,
@@ -28,14 +28,8 @@ from convert.tflite_edit import (
     write_model,
 )
 
-__all__ = ["LEAST_SPREAD", "SATURATED", "equalize_silu"]
+__all__ = ["equalize_silu", "silu_factors"]
 
-LEAST_SPREAD = 4.0
-"""Channels are equalized where the widest is so many times as wide as the median one."""
-SATURATED = 8.0
-"""Beyond it a sigmoid is 0 or 1 within an eighth of an 8-bit step, and x * sigmoid(x) is 0 on the low side."""
-
-_NARROWEST = 1e-3
 _SAME, _NO_ACTIVATION = 0, 0  # Padding, ActivationFunctionType
 
 
@@ -48,27 +42,32 @@ class _Silu:
     readers: list[Any]
 
 
-def equalize_silu(
-    source: Path, target: Path, inputs: Iterable[np.ndarray], least_spread: float = LEAST_SPREAD
-) -> list[str]:
-    """Write the float file with equalized channels and return the names of the convolutions' outputs it changed.
+def silu_factors(
+    source: Path, inputs: Iterable[np.ndarray], least_spread: float = LEAST_SPREAD
+) -> dict[str, np.ndarray]:
+    """Return by what to scale the channels of convolutions in front of a SiLU, (C,) float32 by output name.
 
-    Nothing is written where there is nothing to equalize. inputs: some of the calibration inputs, (1, ...) each; a
-    dozen are enough. Names of tensors stay; a new one is named after its convolution, with the suffix /unscaled.
-    Raises: ModelError when the source cannot be read, EngineError when it cannot run, ConfigError for the disk.
+    Raises: ModelError when the source cannot be read, EngineError when it cannot run.
+    """
+    return channel_factors(source, inputs, _by_name(read_model(source)).keys(), least_spread)
+
+
+def equalize_silu(source: Path, target: Path, factors: Mapping[str, np.ndarray]) -> None:
+    """Write the float file with channels scaled by factors, (C,) each, as `silu_factors` gives them for it.
+
+    Names of tensors stay; a new one is named after its convolution, with the suffix /unscaled.
+    Raises: ModelError when the source cannot be read, ConfigError for the disk.
     """
     model = read_model(source)
-    graph = model.subgraphs[0]
-    found = {tensor_name(graph.tensors[silu.convolution.outputs[0]]): silu for silu in _silus(model)}
-    if not found:
-        return []
-    reach = _reach(source, inputs, found)
-    changed = [name for name, wide in reach.items() if wide.max() > least_spread * np.median(wide)]
-    for name in changed:
-        _equalize(model, found[name], np.median(reach[name]) / reach[name])
-    if changed:
-        write_model(target, model)
-    return changed
+    found = _by_name(model)
+    for name, factor in factors.items():
+        _equalize(model, found[name], factor)
+    write_model(target, model)
+
+
+def _by_name(model: Any) -> dict[str, _Silu]:
+    tensors = model.subgraphs[0].tensors
+    return {tensor_name(tensors[silu.convolution.outputs[0]]): silu for silu in _silus(model)}
 
 
 def _silus(model: Any) -> list[_Silu]:
@@ -119,20 +118,6 @@ def _depthwise_behind(model: Any, reader: Reader, product: int) -> list[Any]:
             else:
                 return []
     return behind
-
-
-def _reach(source: Path, inputs: Iterable[np.ndarray], wanted: Iterable[str]) -> dict[str, np.ndarray]:
-    """How far each channel goes, (C,) float32, as far as the product behind it tells one value from another."""
-    reach: dict[str, np.ndarray] = {}
-    names = set(wanted)
-    activations = open_activations(source)
-    for values in inputs:
-        for name, value in activations.run(values):
-            if name in names:
-                rows = value.reshape(-1, value.shape[-1])
-                wide = np.maximum(rows.max(axis=0), np.minimum(-rows.min(axis=0), SATURATED))
-                reach[name] = np.maximum(reach.get(name, _NARROWEST), wide)
-    return {name: reach[name] for name in activations.names if name in reach}
 
 
 def _equalize(model: Any, silu: _Silu, factor: np.ndarray) -> None:

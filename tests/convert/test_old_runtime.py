@@ -30,7 +30,7 @@ from convert.bias_correction import bias_shifts  # noqa: E402
 from convert.inline_buffers import has_outside_buffers  # noqa: E402
 from convert.load import LoadOptions, load  # noqa: E402
 from convert.quantize_tflite import PRECISIONS, layer_names, quantize_tflite  # noqa: E402
-from convert.tflite_equalize import equalize_silu  # noqa: E402
+from convert.tflite_equalize import equalize_silu, silu_factors  # noqa: E402
 
 pytestmark = [pytest.mark.network, pytest.mark.shared]
 
@@ -80,7 +80,10 @@ def made(request, shared, old_python, tmp_path_factory) -> dict[tuple[str, str, 
 def converted_as_the_command_does(source, inputs, folder) -> dict[str, Path]:
     """int8 with equalized channels and corrected biases, and the same with its first layers in float."""
     equalized = folder / "equalized.tflite"
-    base = equalized if equalize_silu(source, equalized, inputs) else source
+    base = source
+    if factors := silu_factors(source, inputs):
+        equalize_silu(source, equalized, factors)
+        base = equalized
     ranges = ranges_from(collect(base, inputs, threads=2), "percentile:99.99")
     plain, files = folder / "plain.tflite", {name: folder / f"{name}.tflite" for name in CORRECTED}
     quantize_tflite(base, plain, "int8", ranges)

@@ -2,27 +2,24 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 onnx = pytest.importorskip("onnx", reason="the small models are made with onnx")
 
+from bundles import CONTRACT, classifier_bundle, coarse_pictures  # noqa: E402
 from networks import SIZE, classifier  # noqa: E402
 from onnx import numpy_helper  # noqa: E402
 
 from calibration.collect import collect  # noqa: E402
+from calibration.collected import ranges_from  # noqa: E402
 from calibration.preprocessed import tensors  # noqa: E402
 from convert.fidelity import Fidelity  # noqa: E402
-from convert.float_model import FLOAT_ONNX, FloatModel, write_manifest  # noqa: E402
-from convert.onnx_search import OBSERVERS, OnnxChoice, refitted, search_onnx  # noqa: E402
+from convert.float_model import FLOAT_ONNX, FloatModel  # noqa: E402
+from convert.onnx_search import OnnxChoice, OnnxWay, choose_onnx, refitted, search_onnx  # noqa: E402
 from convert.quantize_onnx import layer_costs, layer_names, quantize_onnx  # noqa: E402
-from edge.errors import ManifestError  # noqa: E402
 from edge.evaluation.datasets import read_picture  # noqa: E402
-from edge.manifest import DecoderSection, InputContract, Manifest, Target  # noqa: E402
 from edge.tensor import TensorSpec  # noqa: E402
-
-CONTRACT = InputContract(resize="stretch", scale=1 / 64, mean=(2.0, 2.0, 2.0))
 
 
 @pytest.fixture
@@ -36,81 +33,86 @@ def model(tmp_path) -> FloatModel:
             values = numpy_helper.to_array(tensor).copy()
             values[0] *= 300 if tensor.name in norm.input else 1 / 300
             tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-    folder = tmp_path / "bundle"
-    folder.mkdir()
-    onnx.save(network, folder / "float.onnx")
-    target = Target(file="float.onnx", outputs={"scores": network.graph.output[0].name})
-    manifest = Manifest(
-        name="net", targets={FLOAT_ONNX: target}, input=CONTRACT, decoder=DecoderSection(family="classification")
-    )
-    write_manifest(folder, manifest)
-    return FloatModel(folder, manifest, [], folder / "float.onnx", folder / "probe.npz", (), {})
+    return classifier_bundle(tmp_path / "bundle", network)
 
 
 @pytest.fixture
 def pictures(tmp_path) -> list[Path]:
-    noise, paths = np.random.default_rng(3), []
-    for i in range(24):
-        coarse = noise.integers(0, 256, (4, 5, 3), np.uint8) // 2 + noise.integers(0, 128, 3, np.uint8)
-        paths.append(tmp_path / f"{i}.png")
-        cv2.imwrite(str(paths[-1]), cv2.resize(coarse, (50, 40), interpolation=cv2.INTER_NEAREST))
-    return paths
+    return coarse_pictures(tmp_path, 24)
 
 
-def chosen(model: FloatModel, pictures: list[Path], goal: float, scratch: Path) -> OnnxChoice:
+OBSERVERS = ("min-max", "mse", "percentile:99.9", "percentile:52")
+
+
+@pytest.fixture
+def inputs(pictures) -> list[np.ndarray]:
     spec = TensorSpec("image", (1, 3, SIZE, SIZE), np.dtype(np.float32), "NCHW")
-    inputs = list(tensors(map(read_picture, pictures[:12]), CONTRACT, spec))
-    histograms = collect(model.folder / "float.onnx", inputs, threads=1)
-    return search_onnx(model, histograms, inputs, Fidelity(model, pictures[12:], threads=1), goal, 20.0, scratch)
+    return list(tensors(map(read_picture, pictures), CONTRACT, spec))
 
 
-def test_the_choice_keeps_its_word(model, pictures, tmp_path):
-    choice = chosen(model, pictures, 0.999, tmp_path)
-    taken = next(candidate for candidate in choice.frontier if candidate.chosen)
-    source, target = model.folder / "float.onnx", model.manifest.targets[FLOAT_ONNX]
-    costs = layer_costs(source)
-    assert taken.kept == choice.kept
-    assert taken.latency_ms == pytest.approx(100 * sum(costs[name] for name in taken.kept))
-    quantize_onnx(source, tmp_path / "q.onnx", choice.ranges, choice.kept, choice.mean_errors)
-    assert Fidelity(model, pictures[12:], threads=1).measure(tmp_path / "q.onnx", target) == taken.fidelity
-    nothing_kept = next(candidate for candidate in choice.frontier if not candidate.kept)
-    assert taken.fidelity >= nothing_kept.fidelity
-    assert set(choice.kept) <= set(layer_names(source))
-    assert set(choice.observers) == {f"{o}{c}" for o in OBSERVERS for c in ("", ", biases corrected")}
+@pytest.fixture
+def measure(model, pictures):
+    fidelity, target = Fidelity(model, pictures[12:], threads=1), model.manifest.targets[FLOAT_ONNX]
+    return lambda file: fidelity.measure(file, target)
+
+
+def chosen(model, inputs, measure, scratch, kept=frozenset()) -> OnnxChoice:
+    source = model.folder / "float.onnx"
+    histograms = collect(source, inputs[:12], threads=1)
+    ways = {name: OnnxWay(source, ranges_from(histograms, name, symmetric=True)) for name in OBSERVERS}
+    return choose_onnx(ways, inputs[:12], measure, scratch, kept)
+
+
+def test_the_choice_is_the_best_that_was_measured(model, inputs, measure, tmp_path):
+    choice = chosen(model, inputs, measure, tmp_path)
+    quantize_onnx(choice.way.source, tmp_path / "q.onnx", choice.way.ranges, frozenset(), choice.mean_errors)
+    best = max(choice.fidelities.values())
+    assert measure(tmp_path / "q.onnx") == best
+    assert len({choice.fidelities[name] for name in OBSERVERS}) > 1
+    corrected = [name for name in choice.fidelities if name.endswith(", biases corrected")]
+    assert len(corrected) == 3, "of the best three"
+    assert set(choice.layers) == set(layer_names(choice.way.source))
     assert not list(tmp_path.glob("*candidate*")) + list(tmp_path.glob("*twins*"))
 
 
-def test_a_modest_goal_keeps_no_layer(model, pictures, tmp_path):
-    assert chosen(model, pictures, 0.0, tmp_path).kept == frozenset()
-
-
-def test_the_same_pictures_give_the_same_choice_from_the_state_file(model, pictures, tmp_path):
-    first = chosen(model, pictures, 0.999, tmp_path)
+def test_the_search_keeps_its_word(model, inputs, measure, tmp_path):
+    choice = chosen(model, inputs, measure, tmp_path)
+    frontier = search_onnx(choice, measure, 0.999, 20.0, tmp_path)
+    taken = next(candidate for candidate in frontier if candidate.chosen)
+    source = choice.way.source
+    costs = layer_costs(source)
+    assert taken.latency_ms == pytest.approx(100 * sum(costs[name] for name in taken.kept))
+    quantize_onnx(source, tmp_path / "q.onnx", choice.way.ranges, taken.kept, choice.mean_errors)
+    assert measure(tmp_path / "q.onnx") == taken.fidelity
+    nothing_kept = next(candidate for candidate in frontier if not candidate.kept)
+    assert taken.fidelity >= nothing_kept.fidelity
     before = (tmp_path / "onnx-search.json").read_bytes()
-    again = chosen(model, pictures, 0.999, tmp_path)
-    assert (again.kept, again.frontier, again.observers) == (first.kept, first.frontier, first.observers)
+    assert search_onnx(choice, measure, 0.999, 20.0, tmp_path) == frontier
     assert (tmp_path / "onnx-search.json").read_bytes() == before
 
 
-def test_without_a_float_onnx_there_is_nothing_to_search(model, pictures, tmp_path):
-    bare = FloatModel(model.folder, model.manifest, [], model.original, model.probe, (), {})
-    other = Target(file="float.onnx", outputs=model.manifest.targets[FLOAT_ONNX].outputs)
-    manifest = Manifest(
-        name="net", targets={"tflite-fp32": other}, input=CONTRACT, decoder=DecoderSection(family="classification")
-    )
-    fidelity = Fidelity(bare, pictures[:2], threads=1)
-    without = FloatModel(model.folder, manifest, [], model.original, model.probe, (), {})
-    histograms = collect(model.folder / "float.onnx", [np.zeros((1, 3, SIZE, SIZE), np.float32)], threads=1)
-    with pytest.raises(ManifestError, match="onnx-fp32"):
-        search_onnx(without, histograms, [], fidelity, 0.9, 1.0, tmp_path)
+def test_a_modest_goal_keeps_no_layer_and_a_search_leaves_alone_what_is_kept_anyway(model, inputs, measure, tmp_path):
+    kept = frozenset(layer_names(model.folder / "float.onnx")[-1:])
+    choice = chosen(model, inputs, measure, tmp_path, kept)
+    modest = search_onnx(choice, measure, 0.0, 20.0, tmp_path, kept)
+    assert [candidate.kept for candidate in modest if candidate.chosen] == [frozenset()]
+    strict = search_onnx(choice, measure, 1.1, 20.0, tmp_path, kept)
+    assert not any(kept & candidate.kept for candidate in strict)
 
 
-def test_refitting_changes_the_figures_and_nothing_else(model, pictures, tmp_path):
-    choice = chosen(model, pictures, 0.999, tmp_path)
-    source, spec = model.folder / "float.onnx", TensorSpec("image", (1, 3, SIZE, SIZE), np.dtype(np.float32), "NCHW")
-    inputs = list(tensors(map(read_picture, pictures), CONTRACT, spec))
-    again = refitted(source, choice, collect(source, inputs, threads=1), inputs, tmp_path)
-    assert again.ranges.images == 2 * choice.ranges.images
-    assert again.ranges.tensors != choice.ranges.tensors
-    assert (again.kept, again.ranges.observer) == (choice.kept, choice.ranges.observer)
+def test_a_cost_is_said_in_its_own_unit(model, inputs, measure, tmp_path, capsys, monkeypatch):
+    said = []
+    monkeypatch.setattr("convert.search.Progress.finish", lambda self, done, detail="": said.append(detail))
+    search_onnx(chosen(model, inputs, measure, tmp_path), measure, 0.0, 20.0, tmp_path)
+    assert said[-1].endswith("0.00 % of multiplications in float")
+
+
+def test_refitting_changes_the_figures_and_nothing_else(model, inputs, measure, tmp_path):
+    choice = chosen(model, inputs, measure, tmp_path)
+    source = choice.way.source
+    ranges = ranges_from(collect(source, inputs, threads=1), choice.way.ranges.observer, symmetric=True)
+    again = refitted(choice, ranges, inputs, tmp_path)
+    assert again.way == OnnxWay(source, ranges)
+    assert again.way.ranges.tensors != choice.way.ranges.tensors
+    assert again.fidelities == choice.fidelities
     assert again.mean_errors.keys() == choice.mean_errors.keys()

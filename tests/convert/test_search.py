@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from convert.search import Candidate, search
+from convert.search import GOAL, Candidate, goal_for, search
 from edge.errors import ConfigError
 
 LAYERS = [f"layer{i}" for i in range(40)]
@@ -117,3 +117,12 @@ def test_a_state_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> No
     made = Network(tmp_path, {}, {})
     with pytest.raises(ConfigError, match="cannot write"):
         search(LAYERS, made.build, made.measure, None, 1.1, 9.0, tmp_path / "none" / "state.json")
+
+
+def test_a_stricter_gate_asks_for_more() -> None:
+    assert goal_for(None) == goal_for(0.01) == pytest.approx(GOAL)
+    goals = [goal_for(drop) for drop in (0.2, 0.05, 0.02, 0.01, 0.005, 0.002, 0.0)]
+    assert goals == sorted(goals)
+    assert goal_for(0.005) == pytest.approx((1 + GOAL) / 2)
+    assert goals[0] >= 0.5, "a mixture that finds other things is no mixture"
+    assert goals[-1] < 1.0, "float16 weights alone are not quite 1"
