@@ -22,6 +22,7 @@ from onnx import helper, numpy_helper
 
 from calibration.ranges import Ranges
 from edge.errors import ConfigError, EngineError
+from edge.files import write_atomically
 
 __all__ = ["activation_names", "layer_costs", "layer_names", "quantize_onnx", "read_onnx", "write_onnx"]
 
@@ -150,17 +151,11 @@ def write_onnx(model: onnx.ModelProto, path: Path) -> None:
 
     Raises: EngineError when the model breaks a rule of ONNX, ConfigError when the folder cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial")
     try:
         onnx.checker.check_model(model)
-        partial.write_bytes(model.SerializeToString())
-        partial.replace(path)
-    except OSError as exc:
-        raise ConfigError(f"cannot write {path} ({exc.strerror})", "free space or choose another folder") from exc
     except onnx.checker.ValidationError as exc:
         raise EngineError(f"{path.name} would not be valid ONNX ({exc})", "please report this model") from exc
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomically(path, model.SerializeToString())
 
 
 def _layers(graph: onnx.GraphProto) -> list[_Layer]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from edge.errors import ConfigError
+from edge.files import write_atomically
 from edge.progress import Progress
 
 __all__ = ["GOAL", "SEARCH_S", "Candidate", "goal_for", "search"]
@@ -123,12 +123,7 @@ class _Trials:
         self._progress.finish(math.ceil(self._budget_s), detail)
 
     def _save(self) -> None:
-        partial = self._path.with_name(f".{self._path.name}.partial")
-        try:
-            partial.write_bytes(msgspec.json.encode(self._state))
-            partial.replace(self._path)
-        except OSError as exc:
-            raise ConfigError(f"cannot write {self._path} ({exc.strerror})", "free some space") from exc
+        write_atomically(self._path, msgspec.json.encode(self._state))
 
 
 def search(

@@ -14,7 +14,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
-from edge.errors import ConfigError, ModelError
+from edge.errors import ModelError
+from edge.files import write_atomically
 
 __all__ = [
     "Reader",
@@ -78,13 +79,7 @@ def write_model(path: Path, model: Any) -> None:
     """
     builder = _AlignedBuilder(1 << 20)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_bytes(builder.Output())
-        partial.replace(path)
-    except OSError as exc:
-        partial.unlink(missing_ok=True)
-        raise ConfigError(f"cannot write {path} ({exc.strerror})", "free some space or choose another folder") from exc
+    write_atomically(path, bytes(builder.Output()))
 
 
 def op_name(model: Any, op: Any) -> str:

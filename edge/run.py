@@ -13,6 +13,7 @@ from pathlib import Path
 from edge.clock import monotonic_ns
 from edge.config import RunConfig
 from edge.errors import ConfigError, EndOfStreamError, SourceTimeoutError
+from edge.files import write_atomically
 from edge.model import Model, open_model
 from edge.pipeline import Pipeline
 from edge.progress import Progress
@@ -98,7 +99,7 @@ def run(config: RunConfig, frames: int | None = None, seconds: float | None = No
         report = collect(pipeline, time.monotonic() - start)
         progress.finish(pipeline.timings.count, f"{report['fps']} frames/s")
         if stats:
-            _write_stats(stats, report)
+            write_atomically(stats, json.dumps(report, indent=2) + "\n")
         if watch.trouble and not pipeline.timings.count and not stop.is_set():
             raise watch.trouble
 
@@ -209,10 +210,3 @@ def _prints_on_terminal(config: RunConfig) -> bool:
 def _live_line(message: DetectionsMessage | ClassificationMessage, pipeline: Pipeline) -> str:
     found = message.detections if isinstance(message, DetectionsMessage) else message.classes
     return f"{len(found)} found, age {message.age_ms:.0f} ms, {pipeline.source.stats.dropped} frames dropped"
-
-
-def _write_stats(path: Path, report: dict) -> None:
-    try:
-        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    except OSError as exc:
-        raise ConfigError(f"cannot write {path} ({exc.strerror})", "check the folder") from exc
