@@ -100,10 +100,13 @@ def _add_check(commands: argparse._SubParsersAction) -> None:
 
 def _add_listen(commands: argparse._SubParsersAction) -> None:
     listen = commands.add_parser("listen", help="print what a publisher sends")
-    listen.add_argument("uri", metavar="URI", help="tcp://HOST:PORT or udp://:PORT")
+    listen.add_argument("uri", metavar="URI", help="as the publisher's: tcp://HOST:PORT, udp://:PORT, serial://DEVICE")
     listen.add_argument("--count", metavar="N", type=positive, help="stop after N messages")
-    listen.add_argument("--json", action="store_true", help="print the messages as they are")
+    listen.add_argument("--json", action="store_true", help="print the messages as JSON lines")
+    listen.add_argument("--all", action="store_true", help="heartbeats, greetings and labels, too")
     listen.add_argument("--timeout", metavar="S", type=seconds, default=10.0, help="give up after S silent seconds")
+    listen.add_argument("--token", metavar="TOKEN", default="", help="what the publisher asks for")
+    listen.add_argument("--reconnect", action="store_true", help="connect again when the publisher is gone")
     listen.set_defaults(command=_listen)
 
 
@@ -168,7 +171,15 @@ def _check(arguments: argparse.Namespace) -> None:
 def _listen(arguments: argparse.Namespace) -> None:
     from edge.client import print_messages
 
-    print_messages(arguments.uri, arguments.count, arguments.json, arguments.timeout)
+    print_messages(
+        arguments.uri,
+        arguments.count,
+        arguments.json,
+        arguments.timeout,
+        arguments.all,
+        arguments.token,
+        arguments.reconnect,
+    )
 
 
 def _inspect(arguments: argparse.Namespace) -> None:

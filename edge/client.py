@@ -1,89 +1,116 @@
-"""The receiving side: messages from a Harrier publisher, as an iterator and as `harrier listen`."""
+"""The receiving side: `edge.connect` for programs, `edge.listen` for a plain loop, and what `harrier listen` prints."""
 
-import socket
 import sys
-import threading
-import time
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from edge.errors import ConfigError, EdgeError, PublishError, SourceTimeoutError, WireError
-from edge.structs import did_you_mean
+from edge.connection import DEFAULT_KINDS, READER_KINDS, Connection
+from edge.errors import ConfigError, MissingBackendError, SourceTimeoutError
+from edge.links.base import Link
+from edge.registry import resolve
 from edge.uri import Uri, parse_uri
-from edge.wire.jsonl import Message, decode, encode
+from edge.wire.jsonl import encode
+from edge.wire.messages import (
+    ClassificationMessage,
+    DetectionRecord,
+    DetectionsMessage,
+    HeartbeatMessage,
+    HelloMessage,
+    LabelsMessage,
+    Message,
+    ResultMessage,
+    StatusMessage,
+)
 
-__all__ = ["line_of", "listen", "print_messages"]
+__all__ = ["Connection", "Told", "connect", "line_of", "listen", "print_messages"]
 
-_RETRY_S = 0.1
-_MAX_LINE_BYTES = 1 << 20
+Told = DetectionsMessage | ClassificationMessage | StatusMessage
 
 
-def listen(address: str, timeout_s: float = 10.0, every: bool = False) -> Iterator[Message]:
-    """Yield messages from `tcp://host:port` (connects, waiting for the publisher) or `udp://[host]:port` (binds).
+def connect(
+    address: str,
+    *,
+    kinds: Sequence[str] = DEFAULT_KINDS,
+    every: bool = False,
+    token: str = "",
+    credit: bool = False,
+    reconnect: bool = True,
+    timeout_s: float = 10.0,
+) -> Connection:
+    """Return a connection to the publisher at a URI such as `tcp://host:port`; it connects in the background.
 
-    A thread empties the socket: whoever is slow gets the newest result and never a backlog, and every change of
-    state. every=True yields all that arrives instead, however old it gets. Ends when the publisher hangs up.
-    Raises: SourceTimeoutError when nobody answers or nothing arrives within `timeout_s`, WireError for other bytes.
+    kinds: which messages to read (heartbeat, hello and labels can be had too); the rest is used all the same.
+    every: all messages in order, however old they get, instead of the newest. token: what the publisher asks for.
+    credit: ask for one result at a time, for lines that are slower than the results. reconnect: whether to try again
+    when nobody answers or the publisher hangs up. timeout_s: a connection silent for so long is given up.
+    Raises: ConfigError for a wrong address or kind, MissingBackendError for a transport that is not installed.
     """
     uri = parse_uri(address)
-    readers = {"tcp": _tcp_lines, "udp": _udp_lines}
-    if uri.scheme not in readers:
-        raise ConfigError(f"cannot listen to '{uri.scheme}'", did_you_mean(uri.scheme, list(readers)))
-    lines = readers[uri.scheme](uri, timeout_s)
-    return (decode(line) for line in lines) if every else _newest(lines)
+    return Connection(
+        _link(uri),
+        uri.safe_text,
+        kinds=kinds,
+        every=every,
+        token=token,
+        credit=credit,
+        reconnect=reconnect,
+        timeout_s=timeout_s,
+    )
 
 
-def _newest(lines: Iterator[bytes]) -> Iterator[Message]:
-    changed = threading.Condition()
-    waiting: deque[Message] = deque()
-    end: list[BaseException | None] = []
+def listen(address: str, timeout_s: float = 10.0, every: bool = False) -> Iterator[Told]:
+    """Yield results and changes of state until the publisher hangs up; `connect` can do more.
 
-    def receive() -> None:
-        error: BaseException | None = None
-        try:
-            for line in lines:
-                message = decode(line)
-                with changed:
-                    stale = None if message.kind == "status" else _result_in(waiting)
-                    if stale is not None:
-                        waiting.remove(stale)
-                    waiting.append(message)
-                    changed.notify()
-        except EdgeError as exc:
-            error = exc
-        with changed:
-            end.append(error)
-            changed.notify()
-
-    threading.Thread(target=receive, name="listen", daemon=True).start()
-    while True:
-        with changed:
-            changed.wait_for(lambda: waiting or end)
-            if not waiting:
-                break
-            message = waiting.popleft()
-        yield message
-    if end[0] is not None:
-        raise end[0]
+    Whoever is slow gets the newest result and never a backlog, and every change of state; every=True yields all that
+    arrives instead, however old it gets. Waits for the publisher to come up.
+    Raises: SourceTimeoutError when nobody answers or nothing arrives within `timeout_s`, ConfigError for a wrong
+    address, WireError where something else than Harrier answers.
+    """
+    uri = parse_uri(address)
+    return _told(_link(uri), uri.safe_text, timeout_s, every)
 
 
-def _result_in(waiting: deque[Message]) -> Message | None:
-    return next((message for message in waiting if message.kind != "status"), None)
+def _told(link: Link, name: str, timeout_s: float, every: bool) -> Iterator[Told]:
+    with Connection(link, name, every=every, reconnect=False, timeout_s=timeout_s) as connection:
+        for message in connection:
+            if isinstance(message, Told):
+                yield message
 
 
-def print_messages(address: str, count: int | None, as_json: bool, timeout_s: float) -> None:
+def _link(uri: Uri) -> Link:
+    try:
+        made: Link = resolve("links", uri.scheme)(uri)
+    except MissingBackendError:
+        raise
+    except ConfigError as exc:
+        if exc.cause.startswith("there is no link"):
+            raise ConfigError(f"cannot listen to '{uri.scheme}'", exc.cure) from exc
+        raise
+    return made
+
+
+def print_messages(
+    address: str,
+    count: int | None = None,
+    as_json: bool = False,
+    timeout_s: float = 10.0,
+    all_kinds: bool = False,
+    token: str = "",
+    reconnect: bool = False,
+) -> None:
     """Print messages to standard output, one line each, until `count` of them or the end.
 
     Raises: SourceTimeoutError when the publisher hung up before `count` messages came.
     """
     received = 0
-    for message in listen(address, timeout_s):
-        line = encode(message).decode() if as_json else line_of(message) + "\n"
-        sys.stdout.write(line)
-        sys.stdout.flush()
-        received += 1
-        if received == count:
-            return
+    kinds = READER_KINDS if all_kinds else DEFAULT_KINDS
+    with connect(address, kinds=kinds, token=token, reconnect=reconnect, timeout_s=timeout_s) as connection:
+        for message in connection:
+            line = encode(message).decode() if as_json else line_of(message) + "\n"
+            sys.stdout.write(line)
+            sys.stdout.flush()
+            received += 1
+            if received == count:
+                return
     if count is not None:
         raise SourceTimeoutError(
             f"the publisher hung up after {received} of {count} messages", "check that it is still running"
@@ -97,69 +124,38 @@ def line_of(message: Message) -> str:
 
 
 def _line(message: Message) -> str:
-    head = f"{message.source} #{message.seq}"
-    if message.kind == "status":
-        return f"{head}  {message.state}  {message.reason or ''}".rstrip()
-    records = message.detections if message.detections is not None else message.classes or []
-    parts = []
-    for record in records:
-        where = "" if record.box is None else " at " + ",".join(f"{v:.0f}" for v in record.box)
-        parts.append(f"{record.label} {record.score:.2f}{where}")
-    age = message.age_ms or 0.0
-    return f"{head}  age {age:.1f} ms  " + ("; ".join(parts) or "nothing")
+    flags = f"  [{' '.join(message.flags)}]" if message.flags else ""
+    return f"{message.source} #{message.seq}  {_what(message)}{flags}".rstrip()
 
 
-def _tcp_lines(uri: Uri, timeout_s: float) -> Iterator[bytes]:
-    host, port = uri.host_port()
-    with _connect(host or "127.0.0.1", port, timeout_s) as sock:
-        sock.settimeout(timeout_s)
-        pending = bytearray()
-        while True:
-            try:
-                block = sock.recv(65536)
-            except TimeoutError as exc:
-                raise _silent(uri, timeout_s) from exc
-            except OSError:
-                return  # a publisher that is killed resets the connection: that is hanging up too
-            if not block:
-                return
-            pending += block
-            *lines, rest = pending.split(b"\n")
-            pending = bytearray(rest)
-            yield from (bytes(line) for line in lines if line)
-            if len(pending) > _MAX_LINE_BYTES:
-                raise WireError("a line of over 1 MB arrived", "check that the sender is harrier run")
+def _what(message: Message) -> str:
+    if isinstance(message, DetectionsMessage | ClassificationMessage):
+        records = message.detections if isinstance(message, DetectionsMessage) else message.classes
+        expired = "  EXPIRED" if message.expired() else ""
+        return f"age {_age(message)}{expired}  {'; '.join(map(_seen, records)) or 'nothing'}"
+    if isinstance(message, StatusMessage):
+        return "  ".join(word for word in (message.state, message.engine, message.reason) if word)
+    if isinstance(message, HeartbeatMessage):
+        newest = "none yet" if message.newest_age_ms is None else f"{message.newest_age_ms:.0f} ms old"
+        return f"heartbeat  {message.state}, newest result {newest}, up {message.uptime_ms / 1000:.1f} s"
+    if isinstance(message, HelloMessage):
+        size = "x".join(map(str, message.frame))
+        return f"hello  {message.software}, model {message.model}, {size} px, time to live {message.ttl_ms} ms"
+    if isinstance(message, LabelsMessage):
+        return f"labels {message.first} to {message.first + len(message.labels) - 1}  {', '.join(message.labels)}"
+    return message.kind
 
 
-def _connect(host: str, port: int, timeout_s: float) -> socket.socket:
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            return socket.create_connection((host, port), timeout=timeout_s)
-        except (OSError, UnicodeError) as exc:
-            if isinstance(exc, socket.gaierror | UnicodeError) or time.monotonic() + _RETRY_S > deadline:
-                raise SourceTimeoutError(
-                    f"nobody answers at {host}:{port} ({exc})",
-                    "start harrier run there first",
-                ) from exc
-            time.sleep(_RETRY_S)
+def _age(message: ResultMessage) -> str:
+    """Age at this moment: with its error where the clocks were compared, else the least it can be."""
+    age = f"{message.age_now_ms():.1f} ms"
+    if message.clock_error_ms is not None:
+        return f"{age} ±{message.clock_error_ms:.1f}"
+    return age if message.t_capture_local_ns is None else f"{age} or more"
 
 
-def _udp_lines(uri: Uri, timeout_s: float) -> Iterator[bytes]:
-    host, port = uri.host_port()
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.bind((host, port))
-        except OSError as exc:
-            raise PublishError(f"cannot listen on {uri.safe_text} ({exc.strerror})", "choose another port") from exc
-        sock.settimeout(timeout_s)
-        while True:
-            try:
-                yield sock.recv(65535)
-            except TimeoutError as exc:
-                raise _silent(uri, timeout_s) from exc
-
-
-def _silent(uri: Uri, timeout_s: float) -> SourceTimeoutError:
-    return SourceTimeoutError(f"nothing came from {uri.safe_text} for {timeout_s:g} s", "check that the sender runs")
+def _seen(record: DetectionRecord) -> str:
+    where = "" if record.box is None else " at " + ",".join(f"{v:.0f}" for v in record.box)
+    track = "" if record.track_id is None else f" #{record.track_id}"
+    distance = "" if record.range_m is None else f" {record.range_m:.2f} m"
+    return f"{record.label}{track} {record.score:.2f}{where}{distance}"

@@ -23,10 +23,10 @@ class Link(Protocol):
     def __init__(self, uri: Uri) -> None: ...
 
     def open(self, timeout_s: float) -> None:
-        """Connect, trying for at most `timeout_s`.
+        """Connect, trying for at most `timeout_s`; it may give up sooner, the caller tries again.
 
         Raises: SourceTimeoutError when nobody answers, PublishError when this side cannot be set up (address in use,
-        no such device), ConfigError for what no retry mends (unknown host, wrong token).
+        no such device), ConfigError for what no retry mends (an impossible name, an untrusted certificate).
         """
 
     def receive(self, timeout_s: float) -> bytes:
@@ -36,7 +36,7 @@ class Link(Protocol):
         """
 
     def send(self, data: bytes) -> None:
-        """Send framed bytes; what cannot be sent at once is dropped."""
+        """Send one framed message; what cannot be sent at once is dropped, whole."""
 
     def close(self) -> None:
         """Let go of everything; calling it twice is allowed."""
