@@ -9,7 +9,7 @@ import numpy as np
 
 from edge import __version__
 from edge.clock import monotonic_ns, unix_ns_from_monotonic_ns
-from edge.detections import Classification, Detections
+from edge.detections import BoxMotion, Classification, Detections
 from edge.frame import FrameInfo
 from edge.wire.messages import (
     ClassificationMessage,
@@ -27,6 +27,7 @@ from edge.wire.messages import (
 
 __all__ = ["Stream", "greeting", "heartbeat_of", "message_of", "restamped", "status_of"]
 
+_MOVES_AFTER_S = 0.5e-3  # what waits for less goes out as it is: at 1,000 px/s that is half a pixel
 _LABELS_BYTES = 150  # of names in one message: it must not hold up a slow serial line
 
 
@@ -54,13 +55,14 @@ def message_of(
 ) -> DetectionsMessage | ClassificationMessage:
     """Return the message of one frame's result (xyxy in source px), stamped now; it holds copies, no buffers."""
     now = monotonic_ns()
+    age_s = (now - info.t_capture_ns) / 1e9
     head: dict[str, Any] = {
         "source": info.source_id,
         "seq": info.seq,
         "flags": flags,
         "t_publish_ns": unix_ns_from_monotonic_ns(now),
         "t_capture_ns": unix_ns_from_monotonic_ns(info.t_capture_ns),
-        "age_ms": round((now - info.t_capture_ns) / 1e6, 3),
+        "age_ms": round(age_s * 1e3, 3),
         "ttl_ms": stream.ttl_ms,
         "timestamp": info.timestamp_quality,
         "frame": (info.width_px, info.height_px),
@@ -70,19 +72,35 @@ def message_of(
         "t_capture_local_ns": info.t_capture_ns,
     }
     if isinstance(result, Detections):
-        return DetectionsMessage(**head, detections=_records(result, stream.labels))
+        return DetectionsMessage(**head, detections=_records(result, stream.labels, age_s))
     return ClassificationMessage(**head, classes=_classes(result, stream.labels))
 
 
 def restamped(message: Message) -> Message:
-    """Return the message as it is to be sent at this moment: its age grew while it waited for its turn."""
+    """Return the message as it is to be sent at this moment: while it waited its age grew and what it saw moved on."""
     if not isinstance(message, ResultMessage) or message.t_capture_local_ns is None:
         return message
     now = monotonic_ns()
+    age_ms = round((now - message.t_capture_local_ns) / 1e6, 3)
+    waited_s = (age_ms - message.age_ms) / 1e3
+    message = msgspec.structs.replace(message, t_publish_ns=unix_ns_from_monotonic_ns(now), age_ms=age_ms)
+    if isinstance(message, DetectionsMessage) and waited_s >= _MOVES_AFTER_S:
+        message.detections = [_moved_on(record, waited_s) for record in message.detections]
+    return message
+
+
+def _moved_on(record: DetectionRecord, dt_s: float) -> DetectionRecord:
+    """The record with its predicted box dt_s further on; it loses certainty as fast as its velocity allows at most."""
+    box, velocity = record.predicted_box, record.velocity_px_s
+    if box is None or velocity is None:
+        return record
+    right, down = velocity[0] * dt_s, velocity[1] * dt_s
+    x1, y1, x2, y2 = box
+    sigma = (record.predicted_sigma_px or 0.0) + (record.velocity_sigma_px_s or 0.0) * dt_s
     return msgspec.structs.replace(
-        message,
-        t_publish_ns=unix_ns_from_monotonic_ns(now),
-        age_ms=round((now - message.t_capture_local_ns) / 1e6, 3),
+        record,
+        predicted_box=(round(x1 + right, 2), round(y1 + down, 2), round(x2 + right, 2), round(y2 + down, 2)),
+        predicted_sigma_px=round(sigma, 2),
     )
 
 
@@ -175,13 +193,13 @@ def _classes(result: Classification, labels: Sequence[str]) -> list[DetectionRec
     ]
 
 
-def _records(detections: Detections, labels: Sequence[str]) -> list[DetectionRecord]:
+def _records(detections: Detections, labels: Sequence[str], age_s: float) -> list[DetectionRecord]:
     n = detections.count
     boxes = detections.xyxy[:n].astype(np.float64).round(2).tolist()  # float32 would print 17 digits
     scores = detections.scores[:n].tolist()
     points = detections.keypoints
     keypoints = None if points is None else points[:n].astype(np.float64).round(2).tolist()
-    return [
+    records = [
         DetectionRecord(
             label=labels[c] if c < len(labels) else str(c),
             class_id=c,
@@ -194,3 +212,20 @@ def _records(detections: Detections, labels: Sequence[str]) -> list[DetectionRec
             zip(detections.class_ids[:n].tolist(), detections.track_ids[:n].tolist(), strict=True)
         )
     ]
+    if detections.motion is not None:
+        _add_motion(records, detections.xyxy[:n], detections.motion, age_s)
+    return records
+
+
+def _add_motion(records: list[DetectionRecord], xyxy: np.ndarray, motion: BoxMotion, age_s: float) -> None:
+    """Say how each box moves, and where it is expected to be by now."""
+    n = len(records)
+    rates = motion.rates[:n].astype(np.float64)
+    variances = motion.variances[:n].astype(np.float64)
+    predicted = (xyxy + rates * age_s).round(2).tolist()
+    sigma = np.sqrt(variances @ (1.0, age_s, age_s**2, age_s**3)).round(2).tolist()
+    velocity = ((rates[:, :2] + rates[:, 2:]) / 2).round(1).tolist()
+    velocity_sigma = np.sqrt(variances[:, 2]).round(1).tolist()
+    for i, record in enumerate(records):
+        record.velocity_px_s, record.velocity_sigma_px_s = velocity[i], velocity_sigma[i]
+        record.predicted_box, record.predicted_sigma_px = predicted[i], sigma[i]

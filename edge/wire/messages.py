@@ -46,7 +46,10 @@ RESULT_KINDS = frozenset({"detections", "classification"})
 class DetectionRecord(msgspec.Struct, omit_defaults=True):
     """One detection, or one class of a classification (then without box).
 
-    velocity_px_s: (right, down). bearing_rad: (azimuth, right positive; elevation, up positive) from the optical axis.
+    velocity_px_s: (right, down) of the box's centre in the picture; velocity_sigma_px_s: of either component.
+    predicted_box: where the box is expected at t_publish_ns; it may lie outside the frame. predicted_sigma_px: of its
+    centre, along either axis. Only tracks have these.
+    bearing_rad: (azimuth, right positive; elevation, up positive) from the optical axis.
     The sigmas are one standard deviation.
     """
 
@@ -57,6 +60,9 @@ class DetectionRecord(msgspec.Struct, omit_defaults=True):
     track_id: int | None = None
     keypoints: list[tuple[float, float]] | None = None
     velocity_px_s: tuple[float, float] | None = None
+    velocity_sigma_px_s: float | None = None
+    predicted_box: tuple[float, float, float, float] | None = None
+    predicted_sigma_px: float | None = None
     bearing_rad: tuple[float, float] | None = None
     bearing_sigma_rad: float | None = None
     range_m: float | None = None
