@@ -1,44 +1,71 @@
-"""What waits for a reader: every kept message in order, and only the newest of the others."""
+"""What waits for a reader: every change of state in order, the last greeting, and the newest of each other kind."""
 
 from collections import deque
+from typing import Generic, TypeVar
+
+from edge.wire.messages import RESULT_KINDS
 
 __all__ = ["Outbox"]
 
-_MOST_KEPT = 64
+_MOST_STATUSES = 64
+_GREETING = ("hello", "labels")
+
+T = TypeVar("T")
 
 
-class Outbox:
-    """Messages that wait for one reader. Not locked: its owner sees to that.
+class Outbox(Generic[T]):
+    """Messages that wait for one reader, as structs or as bytes. Not locked: its owner sees to that.
 
-    Kept messages (changes of state) stay, in order, the newest 64 of them. Of the others (results) only the newest
-    waits, behind the kept ones that came before it. dropped counts what was replaced.
+    Changes of state stay, in order, the newest 64 of them; a HELLO takes the place of a greeting (HELLO and LABELS)
+    that still waits. Of every other kind only the newest waits, behind what came before it.
+    dropped counts the results that were replaced, and the changes of state beyond 64.
     """
 
     def __init__(self) -> None:
         self.dropped = 0
-        self._waiting: deque[tuple[bytes, bool]] = deque()
-        self._kept = 0
+        self._waiting: deque[tuple[str, T]] = deque()
+        self._statuses = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, payload: bytes, keep: bool) -> None:
-        """Add a message, dropping the result that still waits, or the oldest kept one when there are too many."""
-        stale = None if keep else next((item for item in self._waiting if not item[1]), None)
-        if keep:
-            self._kept += 1
-            if self._kept > _MOST_KEPT:
-                stale = next(item for item in self._waiting if item[1])
-                self._kept -= 1
-        if stale is not None:
-            self._waiting.remove(stale)
-            self.dropped += 1
-        self._waiting.append((payload, keep))
+    def has(self, results: bool = True) -> bool:
+        """Return whether `take` would give something."""
+        return any(results or kind not in RESULT_KINDS for kind, _ in self._waiting)
 
-    def take(self) -> tuple[bytes, bool] | None:
-        """Return the next message and whether it is a kept one, or None."""
-        if not self._waiting:
-            return None
-        payload, keep = self._waiting.popleft()
-        self._kept -= keep
-        return payload, keep
+    def put(self, kind: str, item: T) -> None:
+        """Add a message, dropping what it replaces, or the oldest change of state when there are too many."""
+        if kind == "status":
+            self._statuses += 1
+            if self._statuses > _MOST_STATUSES:
+                self._statuses -= 1
+                self._remove("status")
+                self.dropped += 1
+        elif kind == "hello":
+            if self._waiting:
+                self._waiting = deque(pair for pair in self._waiting if pair[0] not in _GREETING)
+        elif kind != "labels" and self._waiting and self._remove(kind):
+            self.dropped += kind in RESULT_KINDS
+        self._waiting.append((kind, item))
+
+    def take(self, results: bool = True) -> tuple[str, T] | None:
+        """Return the next message and its kind, or None; results=False passes over results, which go on waiting."""
+        for at, (kind, item) in enumerate(self._waiting):
+            if results or kind not in RESULT_KINDS:
+                del self._waiting[at]
+                self._statuses -= kind == "status"
+                return kind, item
+        return None
+
+    def put_back(self, kind: str, item: T) -> None:
+        """Undo a `take`, before anything else is put."""
+        self._waiting.appendleft((kind, item))
+        self._statuses += kind == "status"
+
+    def _remove(self, kind: str) -> bool:
+        """Remove the oldest message of a kind; whether there was one."""
+        for at, (waiting, _) in enumerate(self._waiting):
+            if waiting == kind:
+                del self._waiting[at]
+                return True
+        return False

@@ -9,34 +9,41 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
-from edge.errors import ConfigError, PublishError
-from edge.publishers.base import PublisherOptions
+from edge.errors import ConfigError, PublishError, WireError
+from edge.publishers.base import PublisherBase, PublisherOptions, options_of
 from edge.uri import Uri
+from edge.wire.building import restamped
+from edge.wire.framing import framed
+from edge.wire.messages import KEPT_KINDS, RESULT_KINDS, Message
 
 __all__ = ["FilePublisher", "StdoutPublisher"]
 
 _QUEUE_LENGTH = 1024
+_WRITTEN = {
+    "json": RESULT_KINDS | {"status"},  # a line says its names itself
+    "binary": RESULT_KINDS | KEPT_KINDS,
+}
 
 
-class _Writer:
-    """A bounded queue and the thread that empties it into a stream; a full queue drops the oldest, counted."""
+class _Writer(PublisherBase):
+    """A bounded queue and the thread that empties it into a stream; a full queue drops the oldest, counted.
+
+    Heartbeats are not written, nor, as lines, greetings and labels: every line says its labels itself.
+    """
 
     def __init__(self, stream: BinaryIO, address: str, options: PublisherOptions) -> None:
-        self.address = address
-        self.format = options.format
-        self.sent = self.dropped = 0
-        self.failure = ""
-        self.reader_gone = False
+        super().__init__(address, options.format or "json")
         self._stream = stream
-        self._queue: queue.Queue[bytes | None] = queue.Queue(_QUEUE_LENGTH)
+        self._written = _WRITTEN.get(self.format, RESULT_KINDS | KEPT_KINDS)
+        self._queue: queue.Queue[Message | None] = queue.Queue(_QUEUE_LENGTH)
         self._thread = threading.Thread(target=self._write, name=f"publish {address}", daemon=True)
         self._thread.start()
 
-    def send(self, payload: bytes, keep: bool = False) -> None:
+    def send(self, message: Message) -> None:
         """Queue one message."""
-        while True:
+        while message.kind in self._written:
             try:
-                self._queue.put_nowait(payload)
+                self._queue.put_nowait(message)
                 return
             except queue.Full:
                 self._discard()
@@ -59,11 +66,17 @@ class _Writer:
 
     def _write(self) -> None:
         torn = False
-        while (payload := self._queue.get()) is not None:
+        while (message := self._queue.get()) is not None:
             if self.reader_gone:
                 self.dropped += 1
                 continue
-            view = memoryview(b"\n" + payload if torn else payload)  # a torn line ends before the next begins
+            try:
+                payload = framed(self.encode(restamped(message)), self.format == "binary", serial=False)
+            except WireError as exc:
+                self.failure = str(exc)
+                self.dropped += 1
+                continue
+            view = memoryview(b"\n" + payload if torn and self.format == "json" else payload)  # a torn line ends first
             try:
                 while view:
                     view, torn = view[self._stream.write(view) or 0 :], True
@@ -87,7 +100,7 @@ class StdoutPublisher(_Writer):
 
         Raises: ConfigError.
         """
-        uri.options(PublisherOptions)
+        options_of(uri, PublisherOptions)
         if uri.rest:
             raise ConfigError(f"stdout:// takes no name, but got '{uri.rest}'", "write stdout://")
 
@@ -96,7 +109,7 @@ class StdoutPublisher(_Writer):
         sys.stdout.flush()
         # a descriptor of its own: what is left in sys.stdout when the reader is gone would fail at exit
         stream = open(os.dup(sys.stdout.fileno()), "wb", buffering=0)  # noqa: SIM115
-        super().__init__(stream, "standard output", uri.options(PublisherOptions))
+        super().__init__(stream, "standard output", options_of(uri, PublisherOptions))
 
 
 class FilePublisher(_Writer):
@@ -108,7 +121,7 @@ class FilePublisher(_Writer):
 
         Raises: ConfigError, or PublishError when the folder is not there.
         """
-        uri.options(PublisherOptions)
+        options_of(uri, PublisherOptions)
         if not uri.rest:
             raise ConfigError("file:// names no file", "write file://detections.jsonl")
         folder = Path(uri.rest).expanduser().parent
@@ -118,7 +131,7 @@ class FilePublisher(_Writer):
     def __init__(self, uri: Uri) -> None:
         self.check(uri)
         path = Path(uri.rest).expanduser()
-        options = uri.options(PublisherOptions)
+        options = options_of(uri, PublisherOptions)
         if path.is_fifo():
             raise PublishError(f"{path} is a named pipe", f"write --publish stdout:// > {path}")
         try:

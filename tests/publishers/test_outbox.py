@@ -1,4 +1,4 @@
-"""What waits for a reader: statuses in order, of the results only the newest."""
+"""What waits for a reader: changes of state in order, of the rest only the newest."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,38 +6,67 @@ from hypothesis import strategies as st
 from edge.publishers.outbox import Outbox
 
 
-def drained(outbox: Outbox) -> list[bytes]:
+def drained(outbox: Outbox) -> list:
     taken = []
     while (item := outbox.take()) is not None:
-        taken.append(item[0])
+        taken.append(item[1])
     return taken
 
 
+def filled(*kinds: str) -> Outbox:
+    outbox: Outbox = Outbox()
+    for i, kind in enumerate(kinds):
+        outbox.put(kind, i)
+    return outbox
+
+
 def test_results_replace_each_other_and_statuses_stay():
-    outbox = Outbox()
-    for payload, keep in ((b"1", False), (b"lost", True), (b"2", False), (b"streaming", True), (b"3", False)):
-        outbox.put(payload, keep)
-    assert len(outbox) == 3
-    assert outbox.dropped == 2
-    assert drained(outbox) == [b"lost", b"streaming", b"3"]
+    outbox = filled("detections", "status", "detections", "status", "detections")
+    assert (len(outbox), outbox.dropped) == (3, 2)
+    assert drained(outbox) == [1, 3, 4]
+
+
+def test_a_heartbeat_replaces_a_heartbeat_only_and_is_no_loss():
+    outbox = filled("heartbeat", "detections", "heartbeat", "classification")
+    assert outbox.dropped == 0
+    assert drained(outbox) == [1, 2, 3]
 
 
 def test_a_flood_of_statuses_is_bounded_and_the_newest_stay():
-    outbox = Outbox()
-    for i in range(200):
-        outbox.put(b"%d" % i, keep=True)
-    assert drained(outbox) == [b"%d" % i for i in range(136, 200)]
+    outbox = filled(*["status"] * 200)
     assert outbox.dropped == 136
+    assert drained(outbox) == list(range(136, 200))
+    outbox.put("status", "after")
+    assert drained(outbox) == ["after"]
 
 
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=60))
+def test_a_greeting_waits_whole_however_long_and_a_newer_one_takes_its_place():
+    outbox = filled("hello", *["labels"] * 300, "status")
+    assert len(outbox) == 302
+    outbox.put("hello", "new")
+    outbox.put("labels", "names")
+    assert drained(outbox) == [301, "new", "names"]
+    assert outbox.dropped == 0
+
+
+def test_results_can_be_left_waiting():
+    outbox = filled("detections", "heartbeat")
+    assert outbox.has(results=False)
+    assert outbox.take(results=False) == ("heartbeat", 1)
+    assert not outbox.has(results=False)
+    assert outbox.take(results=False) is None
+    assert outbox.has()
+    assert outbox.take() == ("detections", 0)
+    assert not outbox.has()
+
+
+@given(st.lists(st.tuples(st.sampled_from(["status", "detections"]), st.booleans()), max_size=100))
 def test_order_is_kept_and_nothing_is_lost_uncounted(actions):
-    outbox, put, taken = Outbox(), 0, []
-    for keep, take in actions:
-        outbox.put(b"%d" % put, keep)
-        put += 1
+    outbox, taken = Outbox(), []
+    for i, (kind, take) in enumerate(actions):
+        outbox.put(kind, i)
         if take:
-            taken.append(int(outbox.take()[0]))
-    taken += [int(payload) for payload in drained(outbox)]
+            taken.append(outbox.take()[1])
+    taken += drained(outbox)
     assert taken == sorted(taken)
-    assert len(taken) + outbox.dropped == put
+    assert len(taken) + outbox.dropped == len(actions)
