@@ -3,13 +3,16 @@
 import argparse
 import sys
 
-from benchmarks import coverage, memory, overhead, quantization
+from benchmarks import clients, coverage, memory, overhead, quantization, serial, transport
 
 BENCHES = {
     "overhead": overhead.measure,
     "memory": memory.measure,
     "coverage": coverage.measure,
     "quantization": quantization.measure,
+    "transport": transport.measure,
+    "serial": serial.measure,
+    "clients": clients.measure,
 }
 
 

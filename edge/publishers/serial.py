@@ -26,7 +26,7 @@ from edge.wire.messages import RESULT_KINDS, HelloMessage, LabelsMessage, Messag
 
 __all__ = ["SerialOptions", "SerialPublisher"]
 
-_MOST_BYTES = {"binary": 512, "json": 1024}
+_MOST_BYTES = {"binary": 256, "json": 1024}
 _GREETING_BYTES = 200
 _RETRY_S, _RETRY_MAX_S = 0.25, 4.0
 _CREDIT_HOLDS_S = 5.0
@@ -38,7 +38,7 @@ _LOOK_MS = 50
 class SerialOptions(PublisherOptions, kw_only=True):
     """Options of `serial://`.
 
-    max_bytes: of one result before framing; None: 512, for JSON 1024. rtscts: flow control by wire. write_timeout_s:
+    max_bytes: of one result before framing; None: 256, for JSON 1024. rtscts: flow control by wire. write_timeout_s:
     how long the line may take nothing. control: what the other end's CONTROL may change: nothing, what it gets, or
     also whether the run runs.
     """
@@ -71,7 +71,7 @@ class SerialPublisher(PublisherBase):
         self._options = _options(uri)
         self._path = port_path(uri)
         super().__init__(f"serial://{self._path}", self._options.format or "binary")
-        self._max_bytes = self._options.max_bytes or _MOST_BYTES.get(self.format, 512)
+        self._max_bytes = self._options.max_bytes or _MOST_BYTES.get(self.format, 256)
         self._channel = Channel(ListenOptions(control=self._options.control), self._frame)
         self._session = self._channel.open(self.address)
         self._rotation = Rotation()

@@ -61,6 +61,9 @@ def _numbers() -> list[str]:
         "CHECKSUM_BYTES": f"{_CHECKSUM_BYTES}u",
         "NO_TRACK": f"0x{layout.NO_TRACK:04x}u",
         "NO_RANGE": f"0x{layout.NO_RANGE:04x}u",
+        "NO_ANGLE": f"({layout.NO_ANGLE + 1} - 1)",  # an int of 16 bits cannot be written in one
+        "NO_SPEED": f"({layout.NO_SPEED + 1} - 1)",
+        "NO_SIGMA": f"0x{layout.NO_SIGMA:04x}u",
         "NO_CLASS": f"0x{layout.NO_CLASS:04x}u",
         "NO_AGE": f"0x{layout.NO_AGE:08x}u",
     }

@@ -152,14 +152,23 @@ def _detections(head: dict, values: dict, rest: _Rest, names: Names) -> Detectio
 
 def _add_blocks(record: DetectionRecord, numbers: tuple, blocks: int) -> None:
     if blocks & 1:
-        record.velocity_px_s = (float(numbers[0]), float(numbers[1]))
+        right, down = numbers[:2]
         numbers = numbers[2:]
+        if right != layout.NO_SPEED:
+            record.velocity_px_s = (float(right), float(down))
     if blocks & 2:
-        azimuth, elevation, sigma, distance, distance_sigma = numbers
-        record.bearing_rad = (azimuth / 1e4, elevation / 1e4)
-        record.bearing_sigma_rad = sigma / 1e4
-        record.range_m = None if distance == layout.NO_RANGE else distance / 100
-        record.range_sigma_m = None if distance_sigma == layout.NO_RANGE else distance_sigma / 100
+        azimuth, elevation, sigma, distance, distance_sigma = numbers[:5]
+        numbers = numbers[5:]
+        if azimuth != layout.NO_ANGLE:
+            record.bearing_rad = (azimuth / 1e4, elevation / 1e4)
+            record.bearing_sigma_rad = None if sigma == layout.NO_SIGMA else sigma / 1e4
+        if distance != layout.NO_RANGE:
+            record.range_m = distance / 100
+            record.range_sigma_m = None if distance_sigma == layout.NO_SIGMA else distance_sigma / 100
+    if blocks & 4 and numbers[4] != layout.NO_SIGMA:
+        x1, y1, x2, y2, spread = numbers
+        record.predicted_box = (x1 / 4, y1 / 4, x2 / 4, y2 / 4)
+        record.predicted_sigma_px = spread / 4
 
 
 def _classification(head: dict, values: dict, rest: _Rest, names: Names) -> ClassificationMessage:

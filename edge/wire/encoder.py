@@ -36,7 +36,7 @@ _RECORD_BYTES = [struct.calcsize("<" + codes) for codes in _RECORD_BLOCKS]
 _LIMITS = {"B": (0, 0xFF), "H": (0, 0xFFFF), "I": (0, 0xFFFFFFFF), "Q": (0, (1 << 64) - 1), "h": (-0x8000, 0x7FFF)}
 _FLAG_BIT = {name: 1 << i for i, name in enumerate(layout.FLAGS)}
 _FIXED_BYTES = _HEADER.size + 2
-_SCORE, _PX, _ANGLE, _RANGE = 65535, 8, 1e4, 100
+_SCORE, _PX, _NOW_PX, _ANGLE, _RANGE = 65535, 8, 4, 1e4, 100
 
 
 def encode(message: Message, max_bytes: int | None = None) -> bytes:
@@ -104,7 +104,11 @@ def _encode_detections(message: DetectionsMessage, limit: int) -> bytes:
     records = message.detections
     blocks = 0
     for r in records:
-        blocks |= (r.velocity_px_s is not None) | (r.bearing_rad is not None or r.range_m is not None) << 1
+        blocks |= (
+            (r.velocity_px_s is not None)
+            | (r.bearing_rad is not None or r.range_m is not None) << 1
+            | (r.predicted_box is not None) << 2
+        )
     room = max(0, (limit - _FIXED_BYTES - _BODY["detections"].size) // _RECORD_BYTES[blocks])
     room = min(room, layout.MAX_COUNT)
     omitted = message.omitted
@@ -137,15 +141,31 @@ def _encode_detections(message: DetectionsMessage, limit: int) -> bytes:
 
 
 def _block_numbers(record: DetectionRecord, blocks: int) -> list[int]:
-    found = []
+    """What stands behind a record; a value it does not have is told as unknown, never as 0."""
+    found: list[int] = []
     if blocks & 1:
-        found += [round(v) for v in record.velocity_px_s or (0, 0)]
+        speed = record.velocity_px_s
+        found += [layout.NO_SPEED] * 2 if speed is None else [_signed(v) for v in speed]
     if blocks & 2:
-        azimuth, elevation = record.bearing_rad or (0.0, 0.0)
-        found += [round(azimuth * _ANGLE), round(elevation * _ANGLE), round((record.bearing_sigma_rad or 0) * _ANGLE)]
-        for metres in (record.range_m, record.range_sigma_m):
-            found.append(layout.NO_RANGE if metres is None else min(round(metres * _RANGE), layout.NO_RANGE - 1))
+        angles = record.bearing_rad
+        found += [layout.NO_ANGLE] * 2 if angles is None else [_signed(v * _ANGLE) for v in angles]
+        found.append(_unsigned(record.bearing_sigma_rad, _ANGLE))
+        found.append(_unsigned(record.range_m, _RANGE))
+        found.append(_unsigned(record.range_sigma_m, _RANGE))
+    if blocks & 4:
+        box, sigma = record.predicted_box, record.predicted_sigma_px
+        found += [0] * 4 if box is None else [_signed(v * _NOW_PX) for v in box]
+        found.append(layout.NO_SIGMA if box is None else _unsigned(sigma or 0.0, _NOW_PX))
     return found
+
+
+def _signed(value: float) -> int:
+    """Rounded, and kept off the number that stands for unknown."""
+    return min(max(round(value), layout.NO_ANGLE + 1), -layout.NO_ANGLE - 1)
+
+
+def _unsigned(value: float | None, scale: float) -> int:
+    return layout.NO_SIGMA if value is None else min(max(round(value * scale), 0), layout.NO_SIGMA - 1)
 
 
 def _encode_classification(message: ClassificationMessage, limit: int) -> bytes:

@@ -21,8 +21,11 @@ __all__ = [
     "MAX_COUNT",
     "MAX_MESSAGE_BYTES",
     "NO_AGE",
+    "NO_ANGLE",
     "NO_CLASS",
     "NO_RANGE",
+    "NO_SIGMA",
+    "NO_SPEED",
     "NO_TRACK",
     "STATES",
     "STREAM_SYNC",
@@ -38,6 +41,9 @@ MAX_MESSAGE_BYTES = 8192
 MAX_COUNT = 255
 NO_TRACK = 0xFFFF
 NO_RANGE = 0xFFFF
+NO_ANGLE = -0x8000
+NO_SPEED = -0x8000
+NO_SIGMA = 0xFFFF
 NO_CLASS = 0xFFFF
 NO_AGE = 0xFFFFFFFF
 
@@ -73,18 +79,28 @@ BLOCKS = (
     Block(
         "velocity",
         (
-            Field("velocity_x", "i16", "of the track, right is positive", "px/s"),
-            Field("velocity_y", "i16", "of the track, down is positive", "px/s"),
+            Field("velocity_x", "i16", f"of the track, right is positive; {NO_SPEED} where it is not known", "px/s"),
+            Field("velocity_y", "i16", "down is positive; means nothing where velocity_x is not known", "px/s"),
         ),
     ),
     Block(
         "position",
         (
-            Field("azimuth", "i16", "of the box's anchor from the optical axis, right is positive", "rad", 1e4),
-            Field("elevation", "i16", "up is positive", "rad", 1e4),
-            Field("angle_sigma", "u16", "one standard deviation of either angle", "rad", 1e4),
+            Field("azimuth", "i16", f"from the optical axis, right is positive; {NO_ANGLE}: not known", "rad", 1e4),
+            Field("elevation", "i16", "up is positive; means nothing where azimuth is not known", "rad", 1e4),
+            Field("angle_sigma", "u16", f"one standard deviation of either; {NO_SIGMA}: not known", "rad", 1e4),
             Field("range", "u16", f"distance along the ground; {NO_RANGE} where it is not known", "m", 100),
-            Field("range_sigma", "u16", f"one standard deviation; {NO_RANGE} where it is not known", "m", 100),
+            Field("range_sigma", "u16", f"one standard deviation; {NO_SIGMA} where it is not known", "m", 100),
+        ),
+    ),
+    Block(
+        "prediction",
+        (
+            Field("now_x1", "i16", "left edge of where the object is expected when the message is sent", "px", 4),
+            Field("now_y1", "i16", "upper edge", "px", 4),
+            Field("now_x2", "i16", "right edge", "px", 4),
+            Field("now_y2", "i16", "lower edge", "px", 4),
+            Field("now_sigma", "u16", f"one standard deviation of its middle; {NO_SIGMA}: not expected", "px", 4),
         ),
     ),
 )

@@ -461,12 +461,22 @@ static const uint8_t *block_of(const harrier *h, const uint8_t *record, uint8_t 
 
 const uint8_t *harrier_velocity(const harrier *h, const uint8_t *record)
 {
-    return block_of(h, record, HARRIER_BLOCK_VELOCITY);
+    const uint8_t *v = block_of(h, record, HARRIER_BLOCK_VELOCITY);
+    return v && HARRIER_GET_VELOCITY_X(v) != HARRIER_NO_SPEED ? v : 0;
 }
 
 const uint8_t *harrier_position(const harrier *h, const uint8_t *record)
 {
-    return block_of(h, record, HARRIER_BLOCK_POSITION);
+    const uint8_t *p = block_of(h, record, HARRIER_BLOCK_POSITION);
+    if (p && HARRIER_GET_POSITION_AZIMUTH(p) == HARRIER_NO_ANGLE && HARRIER_GET_POSITION_RANGE(p) == HARRIER_NO_RANGE)
+        return 0;
+    return p;
+}
+
+const uint8_t *harrier_prediction(const harrier *h, const uint8_t *record)
+{
+    const uint8_t *p = block_of(h, record, HARRIER_BLOCK_PREDICTION);
+    return p && HARRIER_GET_PREDICTION_NOW_SIGMA(p) != HARRIER_NO_SIGMA ? p : 0;
 }
 
 int16_t harrier_offset_x(const harrier *h, const uint8_t *record)

@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 /* The longest message that is taken, without its framing; there are three buffers of this size. 256 bytes hold 15
- * detections (11 with velocity, 8 with position, 7 with both). Longer messages are counted in too_long. */
+ * detections (11 with velocity, 8 with position, 5 with all that there can be). Longer messages are counted in too_long. */
 #ifndef HARRIER_BUFFER_BYTES
 #define HARRIER_BUFFER_BYTES 256
 #endif
@@ -196,11 +196,16 @@ const uint8_t *harrier_record(const harrier *h, uint8_t i);
 /* The record with the highest score, of one class or, with HARRIER_NO_CLASS, of any; 0 when there is none. */
 const uint8_t *harrier_best(const harrier *h, uint16_t class_id);
 
-/* A record's velocity, for HARRIER_GET_VELOCITY_X and _Y; 0 when the message has none. */
+/* A record's velocity, for HARRIER_GET_VELOCITY_X and _Y; 0 when it is not known. */
 const uint8_t *harrier_velocity(const harrier *h, const uint8_t *record);
 
-/* A record's position, for HARRIER_GET_POSITION_AZIMUTH, _ELEVATION, _RANGE and so on; 0 when the message has none. */
+/* A record's position, for HARRIER_GET_POSITION_AZIMUTH, _ELEVATION, _RANGE and so on; 0 when neither angles nor range
+ * are known. Where only one of them is, the other is HARRIER_NO_ANGLE or HARRIER_NO_RANGE. */
 const uint8_t *harrier_position(const harrier *h, const uint8_t *record);
+
+/* Where the object was expected when the message was sent, for HARRIER_GET_PREDICTION_NOW_X1 and so on; 0 when nothing
+ * is expected. */
+const uint8_t *harrier_prediction(const harrier *h, const uint8_t *record);
 
 static inline uint16_t harrier_class_id(const uint8_t *record) { return HARRIER_GET_DETECTION_CLASS_ID(record); }
 /* 65535 is 1.0. */

@@ -9,11 +9,14 @@
 
 #define HARRIER_MAGIC 0x48u
 #define HARRIER_VERSION 1u
-#define HARRIER_FORMAT_HASH 0xf90cu
+#define HARRIER_FORMAT_HASH 0xd9fbu
 #define HARRIER_MAX_MESSAGE_BYTES 8192u
 #define HARRIER_CHECKSUM_BYTES 2u
 #define HARRIER_NO_TRACK 0xffffu
 #define HARRIER_NO_RANGE 0xffffu
+#define HARRIER_NO_ANGLE (-32767 - 1)
+#define HARRIER_NO_SPEED (-32767 - 1)
+#define HARRIER_NO_SIGMA 0xffffu
 #define HARRIER_NO_CLASS 0xffffu
 #define HARRIER_NO_AGE 0xffffffffu
 
@@ -33,7 +36,7 @@
 #define HARRIER_FLAG_THROTTLED 0x08u
 #define HARRIER_ALL_FLAGS 0x0fu
 
-#define HARRIER_ALL_BLOCKS 0x03u
+#define HARRIER_ALL_BLOCKS 0x07u
 
 #define HARRIER_STATE_CONNECTING 0u
 #define HARRIER_STATE_STREAMING 1u
@@ -95,7 +98,7 @@
 #define HARRIER_GET_DETECTIONS_FRAME_HEIGHT(p) harrier_get_u16((p) + HARRIER_AT_DETECTIONS_FRAME_HEIGHT)
 #define HARRIER_AT_DETECTIONS_TIMESTAMP 34u /* how t_capture_ns was had: 0 driver, 1 pts, 2 arrival, 3 generated */
 #define HARRIER_GET_DETECTIONS_TIMESTAMP(p) harrier_get_u8((p) + HARRIER_AT_DETECTIONS_TIMESTAMP)
-#define HARRIER_AT_DETECTIONS_BLOCKS 35u /* bits: 0 velocity, 1 position */
+#define HARRIER_AT_DETECTIONS_BLOCKS 35u /* bits: 0 velocity, 1 position, 2 prediction */
 #define HARRIER_GET_DETECTIONS_BLOCKS(p) harrier_get_u8((p) + HARRIER_AT_DETECTIONS_BLOCKS)
 #define HARRIER_AT_DETECTIONS_OMITTED 36u /* detections left out, the weakest, for want of room */
 #define HARRIER_GET_DETECTIONS_OMITTED(p) harrier_get_u16((p) + HARRIER_AT_DETECTIONS_OMITTED)
@@ -248,20 +251,20 @@
 
 #define HARRIER_BLOCK_VELOCITY 0x01u /* its bit of `blocks` */
 #define HARRIER_VELOCITY_BYTES 4u
-#define HARRIER_AT_VELOCITY_X 0u /* of the track, right is positive; px/s */
+#define HARRIER_AT_VELOCITY_X 0u /* of the track, right is positive; -32768 where it is not known; px/s */
 #define HARRIER_GET_VELOCITY_X(p) harrier_get_i16((p) + HARRIER_AT_VELOCITY_X)
-#define HARRIER_AT_VELOCITY_Y 2u /* of the track, down is positive; px/s */
+#define HARRIER_AT_VELOCITY_Y 2u /* down is positive; means nothing where velocity_x is not known; px/s */
 #define HARRIER_GET_VELOCITY_Y(p) harrier_get_i16((p) + HARRIER_AT_VELOCITY_Y)
 
 #define HARRIER_BLOCK_POSITION 0x02u /* its bit of `blocks` */
 #define HARRIER_POSITION_BYTES 10u
-#define HARRIER_AT_POSITION_AZIMUTH 0u /* of the box's anchor from the optical axis, right is positive; 1/10000 rad */
+#define HARRIER_AT_POSITION_AZIMUTH 0u /* from the optical axis, right is positive; -32768: not known; 1/10000 rad */
 #define HARRIER_GET_POSITION_AZIMUTH(p) harrier_get_i16((p) + HARRIER_AT_POSITION_AZIMUTH)
 #define HARRIER_SCALE_POSITION_AZIMUTH 10000
-#define HARRIER_AT_POSITION_ELEVATION 2u /* up is positive; 1/10000 rad */
+#define HARRIER_AT_POSITION_ELEVATION 2u /* up is positive; means nothing where azimuth is not known; 1/10000 rad */
 #define HARRIER_GET_POSITION_ELEVATION(p) harrier_get_i16((p) + HARRIER_AT_POSITION_ELEVATION)
 #define HARRIER_SCALE_POSITION_ELEVATION 10000
-#define HARRIER_AT_POSITION_ANGLE_SIGMA 4u /* one standard deviation of either angle; 1/10000 rad */
+#define HARRIER_AT_POSITION_ANGLE_SIGMA 4u /* one standard deviation of either; 65535: not known; 1/10000 rad */
 #define HARRIER_GET_POSITION_ANGLE_SIGMA(p) harrier_get_u16((p) + HARRIER_AT_POSITION_ANGLE_SIGMA)
 #define HARRIER_SCALE_POSITION_ANGLE_SIGMA 10000
 #define HARRIER_AT_POSITION_RANGE 6u /* distance along the ground; 65535 where it is not known; 1/100 m */
@@ -271,6 +274,24 @@
 #define HARRIER_GET_POSITION_RANGE_SIGMA(p) harrier_get_u16((p) + HARRIER_AT_POSITION_RANGE_SIGMA)
 #define HARRIER_SCALE_POSITION_RANGE_SIGMA 100
 
-#define HARRIER_BLOCKS_BYTES(bits) (((bits) & 0x01u ? 4u : 0u) + ((bits) & 0x02u ? 10u : 0u)) /* of the blocks behind each detection */
+#define HARRIER_BLOCK_PREDICTION 0x04u /* its bit of `blocks` */
+#define HARRIER_PREDICTION_BYTES 10u
+#define HARRIER_AT_PREDICTION_NOW_X1 0u /* left edge of where the object is expected when the message is sent; 1/4 px */
+#define HARRIER_GET_PREDICTION_NOW_X1(p) harrier_get_i16((p) + HARRIER_AT_PREDICTION_NOW_X1)
+#define HARRIER_SCALE_PREDICTION_NOW_X1 4
+#define HARRIER_AT_PREDICTION_NOW_Y1 2u /* upper edge; 1/4 px */
+#define HARRIER_GET_PREDICTION_NOW_Y1(p) harrier_get_i16((p) + HARRIER_AT_PREDICTION_NOW_Y1)
+#define HARRIER_SCALE_PREDICTION_NOW_Y1 4
+#define HARRIER_AT_PREDICTION_NOW_X2 4u /* right edge; 1/4 px */
+#define HARRIER_GET_PREDICTION_NOW_X2(p) harrier_get_i16((p) + HARRIER_AT_PREDICTION_NOW_X2)
+#define HARRIER_SCALE_PREDICTION_NOW_X2 4
+#define HARRIER_AT_PREDICTION_NOW_Y2 6u /* lower edge; 1/4 px */
+#define HARRIER_GET_PREDICTION_NOW_Y2(p) harrier_get_i16((p) + HARRIER_AT_PREDICTION_NOW_Y2)
+#define HARRIER_SCALE_PREDICTION_NOW_Y2 4
+#define HARRIER_AT_PREDICTION_NOW_SIGMA 8u /* one standard deviation of its middle; 65535: not expected; 1/4 px */
+#define HARRIER_GET_PREDICTION_NOW_SIGMA(p) harrier_get_u16((p) + HARRIER_AT_PREDICTION_NOW_SIGMA)
+#define HARRIER_SCALE_PREDICTION_NOW_SIGMA 4
+
+#define HARRIER_BLOCKS_BYTES(bits) (((bits) & 0x01u ? 4u : 0u) + ((bits) & 0x02u ? 10u : 0u) + ((bits) & 0x04u ? 10u : 0u)) /* of the blocks behind each detection */
 
 #endif

@@ -41,6 +41,9 @@ def messages() -> dict[str, Message]:
         range_sigma_m=0.5,
     )
     far = msgspec.structs.replace(placed, range_m=None, range_sigma_m=None, bearing_rad=(3.1415, -1.5707))
+    expected = msgspec.structs.replace(
+        placed, predicted_box=(-12.5, 40.25, 80.0, 8191.5), predicted_sigma_px=3.25, bearing_rad=None
+    )
     ten = [
         DetectionRecord(str(i), i, (i + 1) / 16, (8.0 * i, 4.0 * i, 8.0 * i + 64, 4.0 * i + 32), i) for i in range(10)
     ]
@@ -55,6 +58,7 @@ def messages() -> dict[str, Message]:
         "detections-velocity": _seen([moving, one]),
         "detections-position": _seen([placed, far, one]),
         "detections-both": _seen([moving, placed]),
+        "detections-all": _seen([moving, placed, expected, one]),
         "detections-edges": _seen([edges, beyond, moved], seq=0xFFFFFFFF, age_ms=1e9, ttl_ms=65535),
         "detections-dense": _seen(
             dense, t_capture_ns=0x1111111111111111, seq=0x01010101, frame=(257, 257), omitted=257

@@ -75,7 +75,7 @@ static void say_records(const char *name, uint8_t has_boxes)
     say(",\"%s\":[", name);
     for (i = 0; i < count; i++) {
         const uint8_t *r = harrier_record(&controller, i), *v = harrier_velocity(&controller, r);
-        const uint8_t *p = harrier_position(&controller, r);
+        const uint8_t *p = harrier_position(&controller, r), *n = harrier_prediction(&controller, r);
         say("%s{\"label\":\"%u\",\"class_id\":%u,\"score\":%.17g", i ? "," : "", harrier_class_id(r),
             harrier_class_id(r), harrier_score(r) / (double)HARRIER_SCALE_DETECTION_SCORE);
         if (has_boxes) {
@@ -87,13 +87,23 @@ static void say_records(const char *name, uint8_t has_boxes)
         if (v)
             say(",\"velocity_px_s\":[%d,%d]", HARRIER_GET_VELOCITY_X(v), HARRIER_GET_VELOCITY_Y(v));
         if (p) {
-            say(",\"bearing_rad\":[%.17g,%.17g],\"bearing_sigma_rad\":%.17g", HARRIER_GET_POSITION_AZIMUTH(p) / 1e4,
-                HARRIER_GET_POSITION_ELEVATION(p) / 1e4, HARRIER_GET_POSITION_ANGLE_SIGMA(p) / 1e4);
-            if (HARRIER_GET_POSITION_RANGE(p) != HARRIER_NO_RANGE)
+            uint8_t seen = HARRIER_GET_POSITION_AZIMUTH(p) != HARRIER_NO_ANGLE;
+            uint8_t ranged = HARRIER_GET_POSITION_RANGE(p) != HARRIER_NO_RANGE;
+            if (seen)
+                say(",\"bearing_rad\":[%.17g,%.17g]", HARRIER_GET_POSITION_AZIMUTH(p) / 1e4,
+                    HARRIER_GET_POSITION_ELEVATION(p) / 1e4);
+            if (seen && HARRIER_GET_POSITION_ANGLE_SIGMA(p) != HARRIER_NO_SIGMA)
+                say(",\"bearing_sigma_rad\":%.17g", HARRIER_GET_POSITION_ANGLE_SIGMA(p) / 1e4);
+            if (ranged)
                 say(",\"range_m\":%.17g", HARRIER_GET_POSITION_RANGE(p) / 100.0);
-            if (HARRIER_GET_POSITION_RANGE_SIGMA(p) != HARRIER_NO_RANGE)
+            if (ranged && HARRIER_GET_POSITION_RANGE_SIGMA(p) != HARRIER_NO_SIGMA)
                 say(",\"range_sigma_m\":%.17g", HARRIER_GET_POSITION_RANGE_SIGMA(p) / 100.0);
         }
+        if (n)
+            say(",\"predicted_box\":[%.17g,%.17g,%.17g,%.17g],\"predicted_sigma_px\":%.17g",
+                HARRIER_GET_PREDICTION_NOW_X1(n) / 4.0, HARRIER_GET_PREDICTION_NOW_Y1(n) / 4.0,
+                HARRIER_GET_PREDICTION_NOW_X2(n) / 4.0, HARRIER_GET_PREDICTION_NOW_Y2(n) / 4.0,
+                HARRIER_GET_PREDICTION_NOW_SIGMA(n) / 4.0);
         say("}");
     }
     say("]");

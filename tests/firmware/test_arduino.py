@@ -38,14 +38,16 @@ def test_the_library_has_what_the_arduino_ide_asks_for(library):
 
 
 def sketches(library: Path, folder: Path) -> dict[str, Path]:
-    """The library's example, and the one that docs/firmware.md begins with."""
-    shown = folder / "shown.ino"
-    page = (ROOT / "docs" / "firmware.md").read_text(encoding="utf-8")
-    shown.write_text(page.partition("```cpp\n")[2].partition("```")[0])
-    return {"example": library / "examples" / "Follow" / "Follow.ino", "shown": shown}
+    """The library's example, and those that the documentation shows."""
+    found = {"example": library / "examples" / "Follow" / "Follow.ino"}
+    for name in ("firmware", "integrate"):
+        page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+        found[name] = folder / f"{name}.ino"
+        found[name].write_text(page.partition("```cpp\n")[2].partition("```")[0])
+    return found
 
 
-@pytest.mark.parametrize("which", ["example", "shown"])
+@pytest.mark.parametrize("which", ["example", "firmware", "integrate"])
 def test_the_sketch_follows_and_stops(which, library, tmp_path):
     sketch = sketches(library, tmp_path)[which]
     strict = ("-std=c++11", "-pedantic", "-Wall", "-Wextra", "-Werror")

@@ -27,12 +27,15 @@ TEXT = (
 )
 STATE = st.sampled_from(layout.STATES)
 SCORE = U16.map(lambda n: n / 65535)
+ANGLE = st.integers(-0x7FFF, 0x7FFF).map(lambda n: n / 1e4)
+NOW = st.integers(-0x7FFF, 0x7FFF).map(lambda n: n / 4)
 PX = U16.map(lambda n: n / 8)
-I16 = st.integers(-0x8000, 0x7FFF)
+I16 = st.integers(-0x7FFF, 0x7FFF)
+KNOWN = st.integers(0, 0xFFFE)
 
 
 @st.composite
-def records(draw, velocity: bool, position: bool) -> DetectionRecord:
+def records(draw, velocity: bool, position: bool, prediction: bool) -> DetectionRecord:
     """A detection with the given blocks."""
     return DetectionRecord(
         label="",
@@ -40,11 +43,13 @@ def records(draw, velocity: bool, position: bool) -> DetectionRecord:
         score=draw(SCORE),
         box=draw(st.tuples(PX, PX, PX, PX)),
         track_id=draw(st.none() | st.integers(0, 0xFFFE)),
-        velocity_px_s=draw(st.tuples(I16.map(float), I16.map(float))) if velocity else None,
-        bearing_rad=draw(st.tuples(I16.map(lambda n: n / 1e4), I16.map(lambda n: n / 1e4))) if position else None,
-        bearing_sigma_rad=draw(U16.map(lambda n: n / 1e4)) if position else None,
-        range_m=draw(st.none() | st.integers(0, 0xFFFE).map(lambda n: n / 100)) if position else None,
-        range_sigma_m=draw(st.none() | st.integers(0, 0xFFFE).map(lambda n: n / 100)) if position else None,
+        velocity_px_s=draw(st.none() | st.tuples(I16.map(float), I16.map(float))) if velocity else None,
+        bearing_rad=draw(st.none() | st.tuples(ANGLE, ANGLE)) if position else None,
+        bearing_sigma_rad=None,
+        range_m=draw(st.none() | KNOWN.map(lambda n: n / 100)) if position else None,
+        range_sigma_m=None,
+        predicted_box=(box := draw(st.none() | st.tuples(NOW, NOW, NOW, NOW)) if prediction else None),
+        predicted_sigma_px=draw(KNOWN.map(lambda n: n / 4)) if box else None,
     )
 
 
@@ -69,8 +74,12 @@ def _captured(draw) -> dict:
 @st.composite
 def detections(draw) -> DetectionsMessage:
     """With up to ten records."""
-    velocity, position = draw(st.booleans()), draw(st.booleans())
-    found = draw(st.lists(records(velocity, position), max_size=10))
+    found = draw(st.lists(records(draw(st.booleans()), draw(st.booleans()), draw(st.booleans())), max_size=10))
+    for record in found:  # a sigma is nothing without its value
+        if record.bearing_rad:
+            record.bearing_sigma_rad = draw(st.none() | KNOWN.map(lambda n: n / 1e4))
+        if record.range_m is not None:
+            record.range_sigma_m = draw(st.none() | KNOWN.map(lambda n: n / 100))
     return DetectionsMessage(**_captured(draw), detections=found, omitted=draw(U16))
 
 
