@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from benchmarks import clients, coverage, memory, overhead, quantization, serial, transport
+from benchmarks import clients, coverage, memory, overhead, quantization, ros2, serial, transport
 
 BENCHES = {
     "overhead": overhead.measure,
@@ -13,6 +13,7 @@ BENCHES = {
     "transport": transport.measure,
     "serial": serial.measure,
     "clients": clients.measure,
+    "ros2": ros2.measure,
 }
 
 

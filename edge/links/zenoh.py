@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import deque
+from queue import Empty, SimpleQueue
 
 import msgspec
 import zenoh
@@ -41,8 +42,9 @@ class ZenohLink:
         options = uri.options(ZenohLinkOptions)
         self._connect = options.connect or ("" if options.config else ROUTER)
         self._config = options.config
-        self._changed = threading.Condition()
-        self._waiting: deque[bytes] = deque()
+        self._lock = threading.Lock()
+        self._told: deque[bytes] = deque()  # what the publishers are, which comes before all else
+        self._waiting: SimpleQueue[bytes] = SimpleQueue()  # b"": somebody came or went
         self._alive: set[str] = set()
         self._gone = False
         self._session: zenoh.Session | None = None
@@ -54,8 +56,9 @@ class ZenohLink:
         """
         deadline = time.monotonic() + timeout_s
         self.close()
-        with self._changed:
-            self._waiting.clear()
+        with self._lock:
+            self._told.clear()
+            self._waiting = SimpleQueue()
             self._alive.clear()
             self._gone = False
         try:
@@ -68,9 +71,8 @@ class ZenohLink:
         for key in ("*", "labels/*"):
             session.declare_subscriber(f"{self._prefix}/{key}", self._take)
         session.liveliness().declare_subscriber(f"{self._prefix}/alive/*", self._see, history=True)
-        with self._changed:
-            self._changed.wait_for(lambda: bool(self._alive), max(0.0, deadline - time.monotonic()))
-            found = bool(self._alive)
+        while not (found := bool(self._alive)) and time.monotonic() < deadline:
+            time.sleep(0.005)
         if not found:
             self.close()
             raise SourceTimeoutError(
@@ -83,13 +85,20 @@ class ZenohLink:
 
         Raises: EndOfStreamError when the last publisher is gone.
         """
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._gone, timeout_s)
-            if self._waiting:
-                return self._waiting.popleft()
+        if self._told:
+            return self._told.popleft()
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                data = self._waiting.get(timeout=max(0.0, deadline - time.monotonic()))
+            except Empty:
+                data = b""
+            if data:
+                return data
             if self._gone or self._session is None:
                 raise EndOfStreamError(f"zenoh://{self._prefix} hung up", "check that the publisher still runs")
-        return b""
+            if time.monotonic() >= deadline:
+                return b""
 
     def send(self, data: bytes) -> None:
         """Ask the publisher; the answer is received like any message."""
@@ -117,8 +126,7 @@ class ZenohLink:
         except zenoh.ZError as exc:
             raise SourceTimeoutError(f"the connection to {self._connect} broke", "try again") from exc
         told.sort(key=lambda pair: pair[0])
-        with self._changed:
-            self._waiting.extendleft(payload for _, payload in reversed(told))
+        self._told.extend(payload for _, payload in told)
 
     def _take(self, sample: zenoh.Sample) -> None:
         self._put(sample.payload.to_bytes())
@@ -128,16 +136,18 @@ class ZenohLink:
             self._put(reply.ok.payload.to_bytes())
 
     def _put(self, payload: bytes) -> None:
-        with self._changed:
-            if len(self._waiting) >= _MOST_WAITING:
-                self._waiting.popleft()
-            self._waiting.append(payload)
-            self._changed.notify_all()
+        waiting = self._waiting
+        if waiting.qsize() >= _MOST_WAITING:
+            try:
+                waiting.get_nowait()
+            except Empty:
+                pass
+        waiting.put(payload)
 
     def _see(self, sample: zenoh.Sample) -> None:
         """A publisher came or went."""
         key = str(sample.key_expr)
-        with self._changed:
+        with self._lock:
             if sample.kind == zenoh.SampleKind.PUT:
                 late = bool(self._alive) and key not in self._alive
                 self._alive.add(key)
@@ -145,7 +155,7 @@ class ZenohLink:
                 late = False
                 self._alive.discard(key)
                 self._gone = not self._alive
-            self._changed.notify_all()
+        self._waiting.put(b"")
         session = self._session
         if late and session is not None:
             session.get(f"{self._prefix}/**", self._hear, timeout=_GREETING_S)

@@ -144,7 +144,7 @@ def test_a_reader_that_stops_reading_keeps_the_newest(endpoint):
     while more := link.receive(0.5):
         data, held = more, held + 1
     assert decoder.decode(data, Names()).seq == last
-    assert held <= 257
+    assert held < last / 2  # 256 wait at most, and some were still on their way
     link.close()
     publisher.close()
 
