@@ -1,8 +1,7 @@
-"""Ranges as others write them: TensorRT's calibration cache, and scale and zero point of quantized integers."""
+"""Ranges as TensorRT writes them: its calibration cache."""
 
 import re
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +11,7 @@ from calibration.ranges import Ranges
 from edge.errors import ConfigError
 from edge.files import write_atomically
 
-__all__ = [
-    "TensorrtCache",
-    "as_ranges",
-    "read_tensorrt_cache",
-    "scale_and_zero_point",
-    "scales_of",
-    "write_tensorrt_cache",
-]
+__all__ = ["TensorrtCache", "read_tensorrt_cache", "scales_of", "write_tensorrt_cache"]
 
 _HEADER = re.compile(r"TRT-(\d+)-(\w+)")
 _LEVELS = 127  # TensorRT's scale is the greatest magnitude over this
@@ -33,31 +25,6 @@ class TensorrtCache:
     version: int
     algorithm: str
     scales: dict[str, float]
-
-
-def scale_and_zero_point(low: float, high: float, dtype: np.dtype | str, symmetric: bool) -> tuple[float, int]:
-    """Return scale and zero point with which integers of `dtype` (int8, uint8 or int16) hold low..high.
-
-    The range is widened to 0, and the zero point is a whole number of the dtype, so that 0 is exact, as TensorFlow
-    Lite demands. Asymmetric: (high - low) / (2^bits - 1). Symmetric: the greater magnitude over 127 or 32767, zero
-    point 0, the most negative integer unused (for uint8: zero point 128). A range without extent has scale 1.
-    The scale is a float32 value, as files store it.
-    Raises: ValueError for another dtype or a range that is not finite.
-    """
-    limits = np.iinfo(dtype)
-    if np.dtype(dtype).name not in ("int8", "uint8", "int16"):
-        raise ValueError(f"{np.dtype(dtype)} is none of int8, uint8, int16")
-    low, high = min(float(low), 0.0), max(float(high), 0.0)
-    if not np.isfinite(high - low):
-        raise ValueError(f"the range {low} to {high} is not finite")
-    middle = (int(limits.min) + int(limits.max) + 1) // 2
-    if high == low:
-        return 1.0, middle
-    if symmetric:
-        return _float32(max(-low, high) / (int(limits.max) - middle)), middle
-    scale = _float32((high - low) / (int(limits.max) - int(limits.min)))
-    zero_point = round(int(limits.min) - low / scale)
-    return scale, max(int(limits.min), min(int(limits.max), zero_point))
 
 
 def scales_of(ranges: Ranges) -> dict[str, float]:
@@ -105,12 +72,6 @@ def read_tensorrt_cache(path: Path) -> TensorrtCache:
             )
         scales[name] = _from_hex(text)
     return TensorrtCache(int(header[1]), header[2], scales)
-
-
-def as_ranges(cache: Mapping[str, float], model_sha256: str, images: int = 0) -> Ranges:
-    """Return symmetric ranges from the scales of a cache, for a model whose tensors have those names."""
-    tensors = {name: (-_LEVELS * scale, _LEVELS * scale) for name, scale in cache.items()}
-    return Ranges(model_sha256=model_sha256, observer="tensorrt-cache", images=images, tensors=tensors)
 
 
 def _float32(value: float) -> float:

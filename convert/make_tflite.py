@@ -16,6 +16,8 @@ from convert.made import Made
 from convert.quantize_tflite import layer_names, quantize_tflite
 from convert.request import ConvertRequest, Job
 from convert.search import SEARCH_S, Candidate, goal_for, search
+from convert.tflite_edit import read_model
+from convert.tflite_integer import float_kinds
 from convert.tflite_ranges import ChosenRanges, chosen_ranges, shift_lists
 from convert.workspace import Workspace
 from edge.errors import ManifestError
@@ -72,6 +74,9 @@ def make_tflite(
     if chosen.shifts:
         made.notes.append("biases corrected for the rounding of the weights")
     quantize_tflite(chosen.source, target, precision, chosen.ranges, kept, chosen.shifts)
+    if left := float_kinds(read_model(target), kept):
+        kinds = ", ".join(f"{count} {kind}" for kind, count in left.items())
+        made.notes.append(f"computed in float, having no 8-bit form here: {kinds}")
     return made
 
 
@@ -124,4 +129,4 @@ def _kept_text(kept: int, count: int) -> str:
 def _decoding_text(count: int, kept: bool) -> str:
     if kept:
         return f"decode arithmetic of {count} layers stays in float"
-    return f"decode arithmetic of {count} layers is in int8: a full-integer file holds no float; int8 keeps it in float"
+    return f"decode arithmetic of {count} layers is in int8 as far as it can be; the precision int8 keeps it in float"

@@ -79,7 +79,7 @@ class OnnxBeside:
         """The ONNX file in the form of a TFLite file, and the TFLite file's name of each of its tensors."""
         file = self._source
         if factors:
-            equalized = self._folder / f"{file.stem}-equalized.onnx"
+            equalized = self._folder / f"{file.stem}-beside.onnx"
             file = equalized if equalize_onnx(file, equalized, factors) else file
         few = self._halves[0].chosen(range(min(_COMPARED, len(self._halves[0]))))
         pairs = zip(inputs_of(self._model, tflite, few)(), inputs_of(self._model, file, few)(), strict=True)

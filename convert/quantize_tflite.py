@@ -15,6 +15,7 @@ from litert_quantizer.quantizer import AlgorithmName, Quantizer
 from calibration.ranges import Ranges
 from convert.bias_correction import shift_biases
 from convert.tflite_edit import parse_model, read_model, tensor_name, write_model
+from convert.tflite_integer import integer_slopes
 from edge.errors import ConfigError, ModelError
 
 __all__ = ["PRECISIONS", "layer_names", "quantize_tflite"]
@@ -23,6 +24,7 @@ PRECISIONS = ("fp16", "dynamic", "int8", "int8-io", "uint8-io", "int16x8")
 
 _Op = qtyping.TFLOperationName
 _WEIGHT_ONLY = ("fp16", "dynamic")
+_INTEGER_ENDS = ("int8-io", "uint8-io")
 _INTEGER_TYPES = {3, 7, 9}  # TensorType UINT8, INT16, INT8
 
 
@@ -70,6 +72,8 @@ def quantize_tflite(
         raise ModelError(
             f"{source.name} cannot be quantized to {precision} ({said})", "calibrate this very file again"
         ) from exc
+    if precision in _INTEGER_ENDS:  # elsewhere float does no harm, and is quicker on a CPU
+        integer_slopes(quantized)
     shift_biases(quantized, shifts or {})
     _keep_output_names(model, quantized)
     write_model(target, quantized)

@@ -92,7 +92,7 @@ def placement(tflite_file: Path) -> Placement:
     graph = read_graph(tflite_file)
     if any(op.name == EDGE_TPU_OP for op in graph.ops):
         return _compiled(tflite_file.name, graph)
-    limits = [limit_of(op) for op in graph.ops]
+    limits = _limits(graph)
     parts = _parts(graph, [limit is None for limit in limits])
     first = min((part for part, limit in zip(parts, limits, strict=True) if limit is None), default=0)
     blockers = _blockers(graph, parts, limits, first)
@@ -160,6 +160,18 @@ def _compiled(name: str, graph: Graph) -> Placement:
         placed.append(PlacedOp(i, op.name, op.outputs[0].name, on, multiply_adds(op), why, cure))
     size = parameter_bytes([op for op in graph.ops if op.name == EDGE_TPU_OP])
     return Placement(name, tuple(placed), (), True, size)
+
+
+def _limits(graph: Graph) -> list[Limit | None]:
+    """What keeps each operator off the Edge TPU; a DEQUANTIZE is there for the float operator that reads it."""
+    limits = [limit_of(op) for op in graph.ops]
+    readers = {number: i for i, numbers in enumerate(graph.inputs) for number in numbers}
+    for i, op in enumerate(graph.ops):
+        reader = readers.get(graph.outputs[i][0])
+        limit = None if reader is None else limits[reader]
+        if op.name == "DEQUANTIZE" and reader is not None and limit is not None:
+            limits[i] = Limit(f"{reader} {graph.ops[reader].name} behind it computes in float", limit.cure)
+    return limits
 
 
 def _parts(graph: Graph, able: Sequence[bool]) -> list[int]:

@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from calibration.tables import read_tensorrt_cache
 from convert.tensorrt.features import Features
 from edge.errors import ConfigError
 
@@ -56,17 +57,12 @@ def set_calibration(trt: Any, features: Features, config: Any, path: Path) -> No
             f"{features.name} {features.version} takes no calibration cache: it reads scales from the ONNX only",
             "give the Q/DQ ONNX instead",
         )
-    try:
-        stored = path.read_bytes()
-    except OSError as exc:
-        raise ConfigError(f"cannot read the calibration cache {path} ({exc.strerror})", "check the path") from exc
-    head = stored.partition(b"\n")[0].decode("ascii", "replace").strip()
-    name = _CALIBRATORS.get(head.split("-")[-1])
-    if not head.startswith("TRT-") or name is None:
+    name = _CALIBRATORS.get(algorithm := read_tensorrt_cache(path).algorithm)
+    if name is None:
         raise ConfigError(
-            f"{path} is no calibration cache TensorRT would take (it starts with '{head[:40]}')",
-            "give one that starts like TRT-8502-EntropyCalibration2",
+            f"{path} is a cache of the calibrator {algorithm}", f"give one of {' or '.join(_CALIBRATORS)}"
         )
+    stored = path.read_bytes()
     base: Any = getattr(trt, name)
 
     class FromCache(base):

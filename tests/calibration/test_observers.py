@@ -8,7 +8,6 @@ from hypothesis.extra.numpy import arrays
 
 from calibration.histogram import Histogram
 from calibration.observers import OBSERVERS, check_observer, clipped_share, range_of
-from calibration.tables import scale_and_zero_point
 from edge.errors import ConfigError
 
 VALUES = st.floats(-1e4, 1e4, width=32).filter(lambda x: x == 0 or abs(x) > 1e-6)
@@ -23,11 +22,15 @@ def histogram_of(values: np.ndarray) -> Histogram:
 
 def quantized(values: np.ndarray, low: float, high: float, bits: int, symmetric: bool) -> np.ndarray:
     """What values become in signed integers of so many bits, by the scale and zero point files get."""
-    dtype = {8: np.int8, 16: np.int16}[bits]
-    scale, zero_point = scale_and_zero_point(low, high, dtype, symmetric)
-    limits = np.iinfo(dtype)
-    least = limits.min + 1 if symmetric else limits.min
-    return (np.clip(np.rint(values / scale) + zero_point, least, limits.max) - zero_point) * scale
+    most = 2 ** (bits - 1) - 1
+    low, high = min(low, 0.0), max(high, 0.0)
+    if low == high:
+        return np.rint(values)
+    scale = float(np.float32(max(-low, high) / most if symmetric else (high - low) / (2 * most + 1)))
+    scale = max(scale, float(np.finfo(np.float32).tiny))
+    zero_point = 0 if symmetric else min(max(round(-most - 1 - low / scale), -most - 1), most)
+    least = -most if symmetric else -most - 1
+    return (np.clip(np.rint(values / scale) + zero_point, least, most) - zero_point) * scale
 
 
 def true_error(values: np.ndarray, chosen: tuple[float, float], bits: int = 8, symmetric: bool = False) -> float:

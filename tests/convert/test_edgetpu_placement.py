@@ -36,6 +36,20 @@ def test_a_float_input_stays_on_the_cpu_and_the_rest_does_not(tmp_path):
     assert "int8-io" in report.ops[0].cure
 
 
+def test_a_way_out_of_integers_is_told_as_what_it_leads_to(tmp_path):
+    tensors = [tensor(name, (1, 8, 8, 4)) for name in ("x", "q", "z")]
+    tensors += [tensor(name, (1, 8, 8, 4), "float32") for name in ("r", "y")]
+    ops = [
+        op("RELU", ["x"], ["q"]),
+        op("DEQUANTIZE", ["q"], ["r"]),
+        op("EXP", ["r"], ["y"]),
+        op("QUANTIZE", ["y"], ["z"]),
+    ]
+    first = placement(write(tmp_path / "m.tflite", tensors, ops, ["x"], ["z"])).first_unmapped
+    assert (first.index, first.why) == (1, "2 EXP behind it computes in float")
+    assert "decode the boxes" in first.cure
+
+
 def test_a_branch_that_needs_nothing_from_the_cpu_is_mapped(tmp_path):
     shape = (1, 4, 4, 8)
     tensors = [tensor(name, shape) for name in ("x", "a", "b", "c", "d")]

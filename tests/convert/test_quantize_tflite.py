@@ -22,6 +22,7 @@ from convert.quantize_tflite import PRECISIONS, layer_names, quantize_tflite
 from convert.tflite_choose import adapted, choose_ranges
 from convert.tflite_edit import ALIGNMENT_BYTES, constant, op_name, read_model, tensor_name
 from convert.tflite_equalize import equalize_silu, silu_factors
+from convert.tflite_integer import float_kinds
 from edge.errors import ConfigError, ModelError
 
 SIZE, CHANNELS = 16, 8
@@ -55,9 +56,13 @@ def make_float(folder: Path, activation: str = "silu", spread: np.ndarray = SPRE
             nodes.append(helper.make_node("Mul", [out, f"{name}_s"], [f"{name}_z"]))
             tensor = f"{name}_z"
         elif name != "point":
-            nodes.append(helper.make_node("Relu", [out], [f"{name}_z"]))
+            kind = {"silu": "Relu", "relu": "Relu", "leaky": "LeakyRelu", "prelu": "PRelu", "elu": "Elu"}[activation]
+            slopes = [f"{name}_slope"] if kind == "PRelu" else []
+            nodes.append(helper.make_node(kind, [out, *slopes], [f"{name}_z"]))
             tensor = f"{name}_z"
     constants = [numpy_helper.from_array(w, f"{name}_w") for name, w in weights.items()]
+    slopes = np.linspace(-0.3, 0.9, CHANNELS, dtype=np.float32).reshape(-1, 1, 1)
+    constants += [numpy_helper.from_array(slopes, f"{name}_slope") for name in weights if activation == "prelu"]
     constants += [numpy_helper.from_array(np.zeros(len(w), np.float32), f"{n}_b") for n, w in weights.items()]
     graph = helper.make_graph(
         nodes,
@@ -168,6 +173,37 @@ def test_nothing_is_said(source: Path, ranges: Ranges, tmp_path: Path, capsys: p
     quantize_tflite(source, tmp_path / "made.tflite", "int8", ranges)
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "")
+
+
+@pytest.mark.parametrize("activation", ["leaky", "prelu"])
+@pytest.mark.parametrize("precision", ["int8-io", "uint8-io"])
+def test_a_slope_is_computed_in_int8_where_the_file_is_of_integers(
+    tmp_path: Path, activation: str, precision: str
+) -> None:
+    source = make_float(tmp_path, activation, np.ones(CHANNELS, np.float32))
+    ranges = ranges_from(collect(source, inputs()), "min-max")
+    file, plain = tmp_path / "made.tflite", tmp_path / "plain.tflite"
+    quantize_tflite(source, file, precision, ranges)
+    quantize_tflite(source, plain, "int8", ranges)
+    kind = {"leaky": "LEAKY_RELU", "prelu": "PRELU"}[activation]
+    model = read_model(file)
+    assert float_kinds(read_model(plain), ()) == {kind: 2}
+    assert float_kinds(model, ()) == {}
+    kinds = [op_name(model, op) for op in model.subgraphs[0].operators]
+    assert kinds.count(kind) == 2
+    assert "DEQUANTIZE" not in kinds
+    names = [tensor_name(model.subgraphs[0].tensors[op.outputs[0]]) for op in model.subgraphs[0].operators]
+    assert {"first_z", "depth_z"} <= set(names)
+    assert noise_share(file, source) < 2 * noise_share(plain, source) < 4e-3
+
+
+def test_what_has_no_8_bit_form_is_counted(tmp_path: Path) -> None:
+    source = make_float(tmp_path, "elu")
+    ranges = ranges_from(collect(source, inputs()), "min-max")
+    quantize_tflite(source, tmp_path / "made.tflite", "int8-io", ranges)
+    assert float_kinds(read_model(tmp_path / "made.tflite"), ()) == {"ELU": 2}
+    quantize_tflite(source, tmp_path / "made.tflite", "int8", ranges, ["first_z"])
+    assert float_kinds(read_model(tmp_path / "made.tflite"), ["first_z"]) == {"ELU": 1}
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,8 @@ def test_ranges_of_the_tflite_file_are_those_of_the_onnx_file(silu_file, picture
     beside = OnnxBeside(model, halves(found), work, 1)
     file, own = beside.taken(tflite, factors, ranges)
     assert (file != model.file("onnx-fp32")) == equalized
+    own_form = work.folder / "onnx" / f"{model.file('onnx-fp32').stem}-equalized.onnx"
+    assert file != own_form, "which ONNX alone writes, by other factors: a run that is resumed must not find it"
     needed = activation_names(file)
     assert needed
     for name in needed:

@@ -537,9 +537,14 @@ def test_a_calibration_cache_is_taken_where_there_are_calibrators(model, tmp_pat
     assert ("calibration", cache.read_bytes(), None) in trt.calls
     with pytest.raises(ConfigError, match="has its own scales"):
         made(trt, model("qdq"), "int8", calibration_cache=cache)
-    cache.write_text("rubbish")
-    with pytest.raises(ConfigError, match="is no calibration cache"):
-        made(trt, model("float"), "int8", calibration_cache=cache)
+    for text, said in (
+        ("rubbish", "does not begin with TRT-"),
+        (f"TRT-8502-{algorithm}\nimages: 3c01z\n", "calib.cache:2 is not"),
+        ("TRT-8502-LegacyCalibration\nimages: 3c010a14\n", "the calibrator LegacyCalibration"),
+    ):
+        cache.write_text(text)
+        with pytest.raises(ConfigError, match=said):
+            made(trt, model("float"), "int8", calibration_cache=cache)
 
 
 def test_11_takes_no_calibration_cache(model, tmp_path):
