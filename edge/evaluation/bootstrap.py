@@ -87,7 +87,8 @@ def interval_of(value: float, drawn: np.ndarray, level: float = 0.95, paired: bo
     low, high = np.quantile(good, [(1 - level) / 2, (1 + level) / 2])
     gap = float(np.mean(good)) - value  # what halving adds to the excess; the excess itself is _EXCESS times that
     move = gap if paired else gap + _EXCESS * gap
-    return Interval(value, float(low) - move, float(high) - move, len(good))
+    # an interval that left out its own figure would be distrusted, and a wider one is never wrong
+    return Interval(value, min(value, float(low) - move), max(value, float(high) - move), len(good))
 
 
 def wilson_interval(right: int, total: int) -> Interval:
