@@ -11,6 +11,7 @@ from pathlib import Path
 from edge import __version__
 from edge.arguments import positive, seconds, unit_interval
 from edge.bench import command as bench_command
+from edge.camera_command import add_camera
 from edge.errors import EdgeError, InterruptedWorkError
 from edge.evaluation import command as evaluation_command
 from edge.progress import LogHandler
@@ -65,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_inspect(commands)
     _add_models(commands)
     _add_measurements(commands)
+    add_camera(commands)
     for place in _OTHER_COMMANDS:
         module, _, add = place.partition(":")
         getattr(import_module(module), add)(commands)

@@ -8,17 +8,19 @@ from tree import modules
 from edge.registry import PLUGS
 
 FLOORS = {
-    0: "errors clock files frame tensor boxes detections timings",
-    1: "structs toml_text uri manifest config registry wire "
+    0: "errors clock files frame tensor boxes detections locations timings",
+    1: "structs toml_text uri manifest config geometry_config registry wire "
     "flatbuffer tflite_file ultralytics embedded fetch catalogue bundle",
     2: "sources preprocess engines decoders nms tracking geometry publishers",
     3: "model pipeline health realtime",
     4: "arguments run stats throttle_watch progress draw inspection links clock_sync reception inbox feed "
-    "connection client testing bench evaluation golden doctor web cli __main__",
+    "connection client testing bench evaluation golden calibrate_camera camera_report camera_command doctor web cli "
+    "__main__",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 LAZY_MODULES = {  # each subcommand imports what it needs, so that --help is quick
     "edge.cli",
+    "edge.camera_command",
     "edge.evaluation.command",
     "convert.command",
     "convert.build_command",

@@ -1,0 +1,199 @@
+"""Locator: from the boxes of a frame to bearings, ranges and positions, in arrays made once."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edge.detections import Detections
+from edge.errors import ConfigError
+from edge.geometry.bearings import SureMaps, angles_of, azimuths_of, slopes_of
+from edge.geometry.camera import Camera, read_camera
+from edge.geometry.lens import Lens
+from edge.geometry.ranging import ABSENT, Estimate, from_ground, from_height, from_width, fuse, range_of
+from edge.geometry.transforms import base_from_camera
+from edge.geometry_config import GeometrySection, ObjectSize
+from edge.locations import Locations
+from edge.structs import did_you_mean
+
+__all__ = ["Locator", "open_locator"]
+
+_ASPECT_TOLERANCE = 0.01
+_CUT_PX = 1.5  # an edge this near the frame's is where the picture ends, not the object
+_LEAN = 0.25  # an edge's variance, so that both together are off by 0.7 of what a rectangle sticks out
+_SIZE_SIGMA = 0.1  # of a size whose sigma is not given
+# parts of x1, x2 and of y1, y2 in each point of a box
+_POINTS = {
+    "center": (0.5, 0.5, 0.5, 0.5),
+    "bottom": (0.5, 0.5, 0.0, 1.0),
+    "top": (0.5, 0.5, 1.0, 0.0),
+    "left": (1.0, 0.0, 0.5, 0.5),
+    "right": (0.0, 1.0, 0.5, 0.5),
+}
+
+
+def open_locator(section: GeometrySection, labels: Sequence[str], capacity: int) -> "Locator | None":
+    """Return the locator for a configuration, None where it names no camera.
+
+    Raises: ConfigError for the camera file and for a size of a class the model does not know.
+    """
+    return Locator(read_camera(Path(section.camera)), section, labels, capacity) if section.camera else None
+
+
+class Locator:
+    """Fills `locations` for up to `capacity` detections a frame; the arrays are refilled by the next `locate`.
+
+    base_from_camera (4, 4) float64: from the optical frame to the robot's, of the camera file's [mount].
+    """
+
+    def __init__(self, camera: Camera, section: GeometrySection, labels: Sequence[str], capacity: int) -> None:
+        """Make tables and arrays.
+
+        Raises: ConfigError for a size of a class that is not among the labels.
+        """
+        self.camera = camera
+        self.locations = Locations(capacity)
+        self.base_from_camera = base_from_camera(camera.mount)
+        self._section = section
+        self._sizes = _size_tables(section.sizes, labels)
+        tall = any(size.height_m for size in section.sizes.values())
+        wide = any(size.width_m for size in section.sizes.values())
+        # the anchor and the foot, then what the sizes need
+        self._names = [section.anchor, "bottom", *(["top"] if tall else []), *(["left", "right"] if wide else [])]
+        self._lens = Lens(camera)
+        self._maps = maps = SureMaps(camera)
+        rows = (maps.px2[0], maps.fixed2[0], maps.px2[1], maps.px2[2], maps.fixed2[2], *maps.lean2)
+        self._tables = np.stack(rows)
+        self._focal_part2 = float(camera.covariance[1, 1] / camera.intrinsics.fy_px**2)
+        self._tilt_sigma_rad = camera.mount.sigma_of_tilt_rad if camera.mount else 0.0
+        self._frame_wh = (0, 0)
+
+    def locate(self, detections: Detections, frame_wh: tuple[int, int]) -> Locations:
+        """Fill and return `locations` for detections with xyxy in px of a frame of frame_wh (width, height) px.
+
+        Raises: ConfigError for a frame of another shape than the camera file's, when it comes for the first time.
+        """
+        if frame_wh != self._frame_wh:
+            self._fit(frame_wh)
+        n = detections.count
+        self.locations.count = n
+        if n:
+            with np.errstate(all="ignore"):
+                self._locate(detections, n)
+        return self.locations
+
+    def _fit(self, frame_wh: tuple[int, int]) -> None:
+        camera = self.camera
+        own = (camera.width_px, camera.height_px)
+        stretch = (frame_wh[0] / own[0]) / (frame_wh[1] / own[1])
+        if abs(stretch - 1) > _ASPECT_TOLERANCE:
+            raise ConfigError(
+                f"frames of {frame_wh[0]}x{frame_wh[1]} have another shape than the {own[0]}x{own[1]} of the "
+                f"calibration of '{camera.frame_id}'",
+                "set the source to that shape, or calibrate with this one",
+            )
+        self._frame_wh = frame_wh
+        scale = (own[0] / frame_wh[0], own[1] / frame_wh[1])
+        self._scale2 = np.square(scale)[:, None]
+        self._noise_px2 = self._scale2 * self._section.noise_px**2
+        self._points_of_boxes = _points_of_boxes(self._names, scale)
+        self._cut_below = np.array([[_CUT_PX], [_CUT_PX], [-np.inf], [-np.inf]])
+        self._cut_above = np.array([[np.inf], [np.inf], [frame_wh[0] - _CUT_PX], [frame_wh[1] - _CUT_PX]])
+
+    def _locate(self, detections: Detections, n: int) -> None:
+        boxes = detections.xyxy[:n].T.astype(np.float64)
+        points = (self._points_of_boxes @ boxes).reshape(2, -1)  # all of the anchors, all of the feet, ...
+        points -= 0.5  # a box counts from the edge of the first pixel, a lens from its middle
+        rays = self._lens.rays(points)
+        base_rays = self.base_from_camera[:3, :3] @ rays
+        variances = self._tables.take(self._maps.cells(points), axis=1, mode="clip").reshape(len(self._tables), -1, n)
+        sides2 = np.square(boxes[2:] - boxes[:2])
+        sides2 *= self._scale2
+        noise2 = sides2 * self._section.noise_fraction**2
+        noise2 += self._noise_px2
+        self._bear(rays[:, :n], variances[:2, 0], noise2)
+        # what leans in the picture, or has a leaning foot, gets a larger box
+        noise2 += sides2[::-1] * variances[5:, 0] * _LEAN
+        if self._range(boxes, base_rays, variances[2:5], noise2, detections.class_ids[:n]):
+            self._place(base_rays[:, :n])
+
+    def _bear(self, rays: np.ndarray, variances: np.ndarray, noise2: np.ndarray) -> None:
+        found, n = self.locations, rays.shape[1]
+        # the middle of two edges is surer than either
+        upright = noise2[1] * 0.5 if self._section.anchor == "center" else noise2[1]
+        sigma = np.sqrt(variances[0] * np.maximum(noise2[0] * 0.5, upright) + variances[1])
+        angles = angles_of(rays)
+        angles += sigma * 0  # what cannot be sure is absent
+        found.azimuth_rad[:n], found.elevation_rad[:n] = angles
+        found.angle_sigma_rad[:n] = sigma
+
+    def _range(
+        self,
+        boxes: np.ndarray,
+        base_rays: np.ndarray,
+        variances: np.ndarray,
+        noise2: np.ndarray,
+        class_ids: np.ndarray,
+    ) -> bool:
+        """Fill range_m and range_sigma_m; return False where nothing tells a range."""
+        n, mount = boxes.shape[1], self.camera.mount
+        slopes = slopes_of(base_rays).reshape(-1, n)
+        cut = (boxes < self._cut_below) | (boxes > self._cut_above)
+        across2, upright2 = variances[0] * noise2[0], variances[1] * noise2[1]
+        found: Estimate | None = None
+        if mount and mount.height_m:
+            found = from_ground(slopes[1], upright2[1] + variances[2, 1], mount.height_m, mount.height_sigma_m)
+            found[1][cut[3]] = ABSENT
+        sizes = self._sizes.take(class_ids, axis=1, mode="clip")
+        if "top" in self._names:
+            tall = self._from_height(slopes[1:3], upright2[1:3], sizes[:2], cut[1] | cut[3])
+            # the foot's error is in both
+            found = fuse(found, tall, upright2[1] / (mount.height_m * sizes[0])) if found and mount else tall
+        if "left" in self._names:
+            left, right = azimuths_of(base_rays[:, -2 * n :]).reshape(2, n)
+            angle2 = across2[-2] + across2[-1]
+            wide = from_width(left - right, angle2, sizes[2], sizes[3] + self._focal_part2)
+            wide[1][cut[0] | cut[2]] = ABSENT
+            found = fuse(found, wide) if found else wide
+        if found is None:
+            return False
+        distance, sigma = range_of(found, self._section.max_range_sigma)
+        self.locations.range_m[:n], self.locations.range_sigma_m[:n] = distance, sigma
+        return True
+
+    def _from_height(self, slopes: np.ndarray, upright2: np.ndarray, sizes: np.ndarray, cut: np.ndarray) -> Estimate:
+        foot, top = slopes
+        nod = (top * top - foot * foot) * self._tilt_sigma_rad
+        found = from_height((top, foot), upright2.sum(axis=0) + nod * nod, sizes[0], sizes[1] + self._focal_part2)
+        found[1][cut] = ABSENT
+        return found
+
+    def _place(self, base_rays: np.ndarray) -> None:
+        n = base_rays.shape[1]
+        places = base_rays * (self.locations.range_m[:n] / np.hypot(base_rays[0], base_rays[1]))
+        places += self.base_from_camera[:3, 3:]
+        self.locations.position_m[:n] = places.T
+
+
+def _points_of_boxes(names: Sequence[str], scale: tuple[float, float]) -> np.ndarray:
+    """(2 * points, 4): this @ boxes (4, N) in frame px = x of each point, then y of each, in px of the calibration."""
+    found = np.zeros((2, len(names), 4))
+    for i, name in enumerate(names):
+        x1, x2, y1, y2 = _POINTS[name]
+        found[0, i, ::2] = np.array([x1, x2]) * scale[0]
+        found[1, i, 1::2] = np.array([y1, y2]) * scale[1]
+    return found.reshape(-1, 4)
+
+
+def _size_tables(sizes: Mapping[str, ObjectSize], labels: Sequence[str]) -> np.ndarray:
+    """(4, classes + 1): height, its squared relative sigma, width, its squared relative sigma; the last is no class."""
+    found = np.tile(np.array([[1.0], [ABSENT]] * 2), len(labels) + 1)
+    for label, size in sizes.items():
+        if label not in labels:
+            raise ConfigError(f"[geometry.sizes] names the class '{label}'", did_you_mean(label, list(labels)))
+        at = list(labels).index(label)
+        for row, metres, sigma_m in ((0, size.height_m, size.height_sigma_m), (2, size.width_m, size.width_sigma_m)):
+            if metres is not None:
+                part = _SIZE_SIGMA if sigma_m is None else sigma_m / metres
+                found[row : row + 2, at] = metres, part**2
+    return found
