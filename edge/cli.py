@@ -12,7 +12,7 @@ from edge import __version__
 from edge.arguments import positive, seconds, unit_interval
 from edge.bench import command as bench_command
 from edge.camera_command import add_camera
-from edge.errors import EdgeError, InterruptedWorkError
+from edge.errors import ConfigError, EdgeError, InterruptedWorkError
 from edge.evaluation import command as evaluation_command
 from edge.progress import LogHandler
 
@@ -44,6 +44,11 @@ def main(argv: list[str] | None = None) -> int:
     except EdgeError as exc:
         print(f"harrier: {exc}", file=sys.stderr)
         return exc.exit_code
+    except PermissionError as exc:  # of whatever file or socket it was
+        name = f" for {exc.filename}" if exc.filename else ""
+        denied = ConfigError(f"no permission{name}", "give this user access to it, or choose another place")
+        print(f"harrier: {denied}", file=sys.stderr)
+        return denied.exit_code
     except KeyboardInterrupt:
         if arguments.command in (_run, _listen):  # they have no end of their own
             return 0

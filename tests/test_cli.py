@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.cli import main
 from edge.wire.jsonl import decode
 
 HARRIER = [sys.executable, "-m", "edge"]
@@ -433,3 +434,14 @@ def test_a_picture_without_a_face_gives_an_empty_list(face, tmp_path):
     assert result.returncode == 0, result.stderr
     found = [m for m in map(decode, result.stdout.encode().splitlines()) if m.kind == "detections"]
     assert [m.detections for m in found] == [[]]
+
+
+def test_a_file_one_may_not_read_is_one_line(tmp_path, capsys, monkeypatch):
+    def denied(arguments):
+        raise PermissionError(13, "Permission denied", "/root/model.tflite")
+
+    monkeypatch.setattr("edge.cli._inspect", denied)
+    assert main(["inspect", "/root/model.tflite"]) == 2
+    assert capsys.readouterr().err == (
+        "harrier: no permission for /root/model.tflite: give this user access to it, or choose another place\n"
+    )

@@ -106,7 +106,10 @@ def _explained(path: str, number: int, text: str) -> EdgeError:
 def _forbidden(path: str) -> PublishError:
     group, members = "dialout", []
     with suppress(OSError, KeyError):
-        entry = grp.getgrgid(os.stat(path).st_gid)
+        status = os.stat(path)
+        if not status.st_gid or status.st_mode & 0o060 != 0o060:  # joining that group would not help, or help too much
+            return PublishError(f"no permission for {path}", f"sudo chgrp dialout {path} && sudo chmod g+rw {path}")
+        entry = grp.getgrgid(status.st_gid)
         group, members = entry.gr_name, entry.gr_mem
     if "ttyTHS" in path and group == "tty":  # nvgetty takes the port over with its group
         return PublishError(f"no permission for {path}, a console runs on it", _without_console(path))
