@@ -40,11 +40,13 @@ def connect(
 
     kinds: which messages to read (heartbeat, hello and labels can be had too); the rest is used all the same.
     every: all messages in order, however old they get, instead of the newest. token: what the publisher asks for.
+    It may stand in the address, too, as it does in the publisher's (?token=).
     credit: ask for one result at a time, for lines that are slower than the results. reconnect: whether to try again
     when nobody answers or the publisher hangs up. timeout_s: a connection silent for so long is given up.
     Raises: ConfigError for a wrong address or kind, MissingBackendError for a transport that is not installed.
     """
     uri = parse_uri(address)
+    token = token or uri.query.pop("token", "")
     return Connection(
         _link(uri),
         uri.safe_text,

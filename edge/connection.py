@@ -10,6 +10,7 @@ from edge.feed import ConnectionState, Feed
 from edge.inbox import Inbox
 from edge.links.base import Link
 from edge.structs import did_you_mean
+from edge.wire.layout import MAX_COUNT, NO_CLASS
 from edge.wire.messages import ClassificationMessage, ControlMessage, DetectionsMessage, HelloMessage, Message
 
 __all__ = ["DEFAULT_KINDS", "READER_KINDS", "Connection"]
@@ -17,6 +18,7 @@ __all__ = ["DEFAULT_KINDS", "READER_KINDS", "Connection"]
 DEFAULT_KINDS = ("detections", "classification", "status")
 READER_KINDS = (*DEFAULT_KINDS, "heartbeat", "hello", "labels")
 
+_LEAST_RATE_HZ, _MOST_RATE_HZ = 0.1, 6553.5
 _NEEDED_KINDS = ("status", "heartbeat", "hello", "labels", "clock")
 
 
@@ -100,7 +102,7 @@ class Connection:
 
     @property
     def alive(self) -> bool:
-        """Whether a result or a heartbeat came within the last three heartbeat periods; False: vision is dead."""
+        """Whether it is connected and heard a result or heartbeat within three heartbeats; False: vision is dead."""
         return self._feed.alive
 
     @property
@@ -146,7 +148,7 @@ class Connection:
         Without `max_age_ms` its time to live rules. To its age the error of the clocks is added.
         Raises: what no retry mends, as `read` does.
         """
-        self._feed.ask()
+        self._feed.ask(regardless=True)  # who only ever asks for the newest never empties the inbox
         message, failure = self._feed.newest, self._inbox.failure
         if message is not None:
             limit_ms = max_age_ms if max_age_ms is not None else message.ttl_ms or math.inf
@@ -160,8 +162,18 @@ class Connection:
         """Ask the publisher to send only these, now and after every reconnect; needs `control=view` there.
 
         Empty and 0: all. Heartbeats, states and names come in any case.
-        Raises: ConfigError for an unknown kind, or where the transport goes one way.
+        Raises: ConfigError for an unknown kind, a rate or class that cannot be asked for, or where the transport goes
+        one way.
         """
+        if max_rate_hz and not _LEAST_RATE_HZ <= max_rate_hz <= _MOST_RATE_HZ:
+            raise ConfigError(
+                f"{max_rate_hz} Hz cannot be asked for",
+                f"use {_LEAST_RATE_HZ} to {_MOST_RATE_HZ}, or 0 for all",
+            )
+        if len(class_ids) > MAX_COUNT or not all(isinstance(c, int) and 0 <= c < NO_CLASS for c in class_ids):
+            raise ConfigError(
+                "class_ids are not up to 255 class numbers", "give numbers; `labels` tells which name has which"
+            )
         wanted = tuple(dict.fromkeys((*_known(kinds), *_NEEDED_KINDS))) if kinds else ()
         self._check_two_way()
         self._feed.view = ControlMessage(kinds=wanted, max_rate_hz=max_rate_hz, class_ids=tuple(class_ids))

@@ -66,6 +66,7 @@ class Feed:
         self._life_ns: int | None = None
         self._period_ms = _PERIOD_MS
         self._asking = threading.Lock()
+        self._read_from = False  # a result that nobody waits for would only grow old here
         self._asked_ns: int | None = None  # in credit mode: when the result now waited for was asked for
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"connect {name}", daemon=True)
@@ -73,9 +74,11 @@ class Feed:
 
     @property
     def alive(self) -> bool:
-        """Whether a result or a heartbeat came within the last three heartbeat periods."""
+        """Whether it is connected, and a result or a heartbeat came within the last three heartbeat periods."""
         life_ns = self._life_ns
-        return life_ns is not None and monotonic_ns() - life_ns <= _MISSED_PERIODS * self._period_ms * 1_000_000
+        if life_ns is None or self.state != "connected":
+            return False
+        return monotonic_ns() - life_ns <= _MISSED_PERIODS * self._period_ms * 1_000_000
 
     @property
     def damaged(self) -> int:
@@ -86,9 +89,10 @@ class Feed:
         """Send a message of ours; it is dropped while nobody is connected."""
         self.link.send(self.reception.framed(message))
 
-    def ask(self) -> None:
-        """In credit mode, ask for one result where none is under way or waiting."""
-        if not self._credit or self._asked_ns is not None or len(self.inbox):
+    def ask(self, regardless: bool = False) -> None:
+        """In credit mode, ask for one result where none is under way, nor (but `regardless`) waiting in the inbox."""
+        self._read_from = True
+        if not self._credit or self._asked_ns is not None or (len(self.inbox) and not regardless):
             return
         with self._asking:
             if self._asked_ns is None:
@@ -100,7 +104,7 @@ class Feed:
         self._stop.set()
         self.inbox.end(EndOfStreamError("the connection is closed", "open another with edge.connect"))
         self._thread.join(_OPEN_S + 1)
-        self.state = "closed"
+        self.state, self.newest = "closed", None
 
     def _run(self) -> None:
         failure: EdgeError
@@ -183,9 +187,9 @@ class Feed:
         if self.view is not None:
             self.send(self.view)
         with self._asking:
-            self._asked_ns = monotonic_ns() if self._credit else None
-            if self._credit:
-                self.send(CreditMessage(results=1))
+            self._asked_ns = monotonic_ns() if self._credit and self._read_from else None
+            if self._credit:  # none yet also says that nothing is to be sent unasked
+                self.send(CreditMessage(results=1 if self._asked_ns else 0))
 
     def _deliver(self, messages: list[Message], now_ns: int) -> None:
         for message in messages:

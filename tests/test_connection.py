@@ -4,9 +4,11 @@ import queue
 import time
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from edge import feed as feed_module
+from edge.client import connect
 from edge.connection import Connection
 from edge.errors import (
     ConfigError,
@@ -16,6 +18,8 @@ from edge.errors import (
     SourceTimeoutError,
     WireVersionError,
 )
+from edge.publishers.tcp import TcpPublisher
+from edge.uri import parse_uri
 from edge.wire.decoder import decode
 from edge.wire.encoder import encode
 from edge.wire.layout import crc16
@@ -221,6 +225,19 @@ def test_a_defect_in_a_link_is_told_and_ends_whoever_reads():
         connection.read(DEADLINE_S)
 
 
+def test_the_newest_result_is_surely_not_older_than_asked_for():
+    """What is not known of its age counts as age."""
+    with Connection(FakeLink(), "fake") as connection:
+        message = seen(1)
+        message.ttl_ms, message.t_capture_local_ns = 5000, time.monotonic_ns() - 1 * S
+        connection._feed.newest = message
+        assert connection.latest() is connection.latest(5000) is message
+        message.clock_error_ms = 10_000.0
+        assert connection.latest() is None
+        assert connection.latest(5000) is None
+        assert connection.latest(60_000) is message
+
+
 def test_whoever_is_slow_gets_the_newest_result_and_every_state_in_order():
     link = FakeLink()
     with Connection(link, "fake") as connection:
@@ -244,30 +261,33 @@ def test_kinds_choose_what_is_read_and_nothing_else():
 def test_credit_is_given_for_one_result_and_again_when_it_was_taken():
     link = FakeLink()
     with Connection(link, "fake", credit=True) as connection:
-        wait_until(lambda: link.sent_kinds() == ["credit"])
+        credits = lambda: [message.results for message in link.sent if message.kind == "credit"]  # noqa: E731
+        wait_until(lambda: credits() == [0])  # nothing unasked, and nobody asks yet
         assert connection.read(0) is None
-        assert link.sent_kinds() == ["credit"]  # one is under way
+        assert credits() == [0, 1]
+        assert connection.read(0) is None
+        assert credits() == [0, 1]  # one is under way
         link.say(seen(1))
-        wait_until(lambda: connection.latest(float("inf")))
-        assert link.sent_kinds() == ["credit"]  # not before it was taken
+        wait_until(lambda: connection._feed.newest is not None)
+        assert credits() == [0, 1]  # not before it was taken
         assert connection.read(0).seq == 1
-        assert link.sent_kinds() == ["credit"]
+        assert credits() == [0, 1]
         assert connection.read(0) is None
-        assert link.sent_kinds() == ["credit", "credit"]
-        assert all(message.results == 1 for message in link.sent if message.kind == "credit")
+        assert credits() == [0, 1, 1]
 
 
 def test_a_lost_credit_is_given_again(now):
     link = FakeLink()
     with Connection(link, "fake", credit=True, kinds=("detections", "heartbeat"), every=True) as connection:
         wait_until(lambda: link.sent_kinds() == ["credit"])
+        assert connection.read(0) is None
         now(2 * S)
         link.say(beat(newest_age_ms=2500))  # no result since
         assert connection.read(DEADLINE_S).kind == "heartbeat"
-        assert link.sent_kinds() == ["credit"]
+        assert link.sent_kinds() == ["credit", "credit"]
         link.say(beat(newest_age_ms=100))  # there was one, and it did not come
         assert connection.read(DEADLINE_S).kind == "heartbeat"
-        wait_until(lambda: link.sent_kinds() == ["credit", "credit"])
+        wait_until(lambda: link.sent_kinds() == ["credit"] * 3)
 
 
 def test_wishes_are_sent_and_sent_again_to_whoever_answers_next():
@@ -310,3 +330,49 @@ def test_questions_for_the_time_are_sent_at_once_and_not_over_one_way_links():
         with pytest.raises(ConfigError, match="goes one way"):
             Connection(one_way, "fake", credit=True)
     assert one_way.sent == []
+
+
+def seen_now(seq: int) -> DetectionsMessage:
+    return msgspec.structs.replace(seen(seq), t_capture_ns=time.time_ns(), t_capture_local_ns=time.monotonic_ns())
+
+
+def test_who_only_asks_for_the_newest_gets_a_new_one_for_every_credit():
+    """The inbox that nobody empties must not stop the asking; and nothing is sent before somebody wants it."""
+    publisher = TcpPublisher(parse_uri("tcp://127.0.0.1:0"))
+    with connect(publisher.address, credit=True) as vision:
+        deadline = time.monotonic() + DEADLINE_S
+        while vision.state != "connected" or not publisher.client_count:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        time.sleep(0.1)
+        publisher.send(seen_now(1))
+        time.sleep(0.1)
+        assert vision._feed.newest is None
+        found = set()
+        for seq in range(2, 12):
+            publisher.send(seen_now(seq))
+            while (newest := vision.latest(60_000)) is None or newest.seq in found:
+                assert time.monotonic() < deadline
+                time.sleep(0.002)
+            found.add(newest.seq)
+        assert len(found) == 10
+    publisher.close()
+    assert vision.latest(60_000) is None
+    assert not vision.alive
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_rate_hz": 0.04},
+        {"max_rate_hz": -1.0},
+        {"max_rate_hz": float("nan")},
+        {"class_ids": (-1,)},
+        {"class_ids": (70_000,)},
+        {"class_ids": ("face",)},
+        {"class_ids": tuple(range(300))},
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused(wrong):
+    with Connection(FakeLink(), "fake") as connection, pytest.raises(ConfigError):
+        connection.subscribe(**wrong)
