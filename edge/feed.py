@@ -133,7 +133,9 @@ class Feed:
                 self.link.close()
                 lost: EdgeError = exc
                 if isinstance(exc, EndOfStreamError) and not self.reception.heard:
-                    lost = SourceOpenError(f"{self.name} hung up without a word", "check the token, or try again later")
+                    # some transports bring what the other side said
+                    cause = exc.cause if "(" in exc.cause else f"{self.name} hung up without a word"
+                    lost = SourceOpenError(cause, "check the token, and whether it wants TLS")
                 nobody_yet = isinstance(exc, SourceTimeoutError) and not opened and time.monotonic() < deadline
                 if not (self._reconnect or nobody_yet):
                     raise lost from exc

@@ -281,6 +281,10 @@ def test_a_lost_credit_is_given_again(now):
     with Connection(link, "fake", credit=True, kinds=("detections", "heartbeat"), every=True) as connection:
         wait_until(lambda: link.sent_kinds() == ["credit"])
         assert connection.read(0) is None
+        now(900 * MS)
+        link.say(beat(newest_age_ms=1))  # there was one, which may still be on its way
+        assert connection.read(DEADLINE_S).kind == "heartbeat"
+        assert link.sent_kinds() == ["credit", "credit"]
         now(2 * S)
         link.say(beat(newest_age_ms=2500))  # no result since
         assert connection.read(DEADLINE_S).kind == "heartbeat"

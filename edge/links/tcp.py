@@ -12,6 +12,8 @@ from edge.uri import Uri
 __all__ = ["TcpLink", "TcpLinkOptions"]
 
 _TRUST = "give the certificate it was signed with: ?tls=yes&ca=FILE"
+_NAMED = "connect by a name or address that stands in the certificate"
+_OTHER_HOST = (62, 64)  # OpenSSL: X509_V_ERR_HOSTNAME_MISMATCH, _IP_ADDRESS_MISMATCH
 
 
 class TcpLinkOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -62,7 +64,8 @@ class TcpLink(StreamLink):
             return context.wrap_socket(sock, server_hostname=self._host)
         except ssl.SSLCertVerificationError as exc:
             sock.close()
-            raise ConfigError(f"the certificate of {where} is not trusted ({exc.verify_message})", _TRUST) from exc
+            cure = _NAMED if exc.verify_code in _OTHER_HOST else _TRUST
+            raise ConfigError(f"the certificate of {where} is not trusted ({exc.verify_message})", cure) from exc
         except OSError as exc:  # ssl.SSLError is one
             sock.close()
             raise SourceTimeoutError(f"{where} does not speak TLS ({exc})", "leave out tls=yes, or try again") from exc

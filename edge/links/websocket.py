@@ -16,6 +16,7 @@ __all__ = ["WebSocketLink", "WebSocketLinkOptions"]
 _MOST_BYTES = 1 << 20
 _PING_S = 10.0
 _MOST_UNSENT = 16
+_OTHER_HOST = (62, 64)  # OpenSSL: X509_V_ERR_HOSTNAME_MISMATCH, _IP_ADDRESS_MISMATCH
 _REFUSED = {403: "pages of this origin may not connect", 503: "as many readers as may be are connected"}
 
 
@@ -105,13 +106,17 @@ class WebSocketLink:
             loop.run_until_complete(asyncio.wait_for(self._connect(), timeout_s))
         except aiohttp.ClientConnectorCertificateError as exc:
             why = getattr(exc.certificate_error, "verify_message", exc.certificate_error)
-            raise ConfigError(
-                f"the certificate of {self._where} is not trusted ({why})",
-                f"give the certificate it was signed with: wss://{self._where}?ca=FILE",
-            ) from exc
+            cure = f"give the certificate it was signed with: wss://{self._where}?ca=FILE"
+            if getattr(exc.certificate_error, "verify_code", 0) in _OTHER_HOST:
+                cure = "connect by a name or address that stands in the certificate"
+            raise ConfigError(f"the certificate of {self._where} is not trusted ({why})", cure) from exc
         except aiohttp.WSServerHandshakeError as exc:
             why = _REFUSED.get(exc.status, f"HTTP status {exc.status}")
             raise SourceTimeoutError(f"{self._where} refuses ({why})", "check what listens there") from exc
+        except aiohttp.ClientResponseError as exc:
+            raise SourceTimeoutError(f"{self._where} does not speak WebSocket", "use the publisher's scheme") from exc
+        except aiohttp.ServerDisconnectedError as exc:
+            raise SourceTimeoutError(f"{self._where} hung up", "use wss:// if it has a certificate") from exc
         except (aiohttp.ClientError, OSError, ValueError, asyncio.TimeoutError) as exc:
             why = getattr(exc, "strerror", None) or str(exc) or "timed out"
             raise SourceTimeoutError(f"nobody answers at {self._where} ({why})", "start harrier run there") from exc
