@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from benchmarks import clients, coverage, memory, overhead, quantization, ros2, serial, transport
+from benchmarks import clients, coverage, memory, overhead, quantization, ros2, serial, tracking, transport
 
 BENCHES = {
     "overhead": overhead.measure,
@@ -14,6 +14,7 @@ BENCHES = {
     "serial": serial.measure,
     "clients": clients.measure,
     "ros2": ros2.measure,
+    "tracking": tracking.measure,
 }
 
 

@@ -8,7 +8,7 @@ import msgspec
 from edge.manifest import NmsMethod
 from edge.structs import as_struct, read_toml
 
-__all__ = ["EngineSection", "RunConfig", "Thresholds", "WireSection", "read_config"]
+__all__ = ["EngineSection", "RunConfig", "Thresholds", "TrackingSection", "WireSection", "read_config"]
 
 Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -39,6 +39,33 @@ class Thresholds(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     sigma: Annotated[float, msgspec.Meta(gt=0)] = 0.5
 
 
+class TrackingSection(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """[tracking]: which boxes are the same object as before; without this table nothing is tracked.
+
+    tracker: bytetrack, iou, or one of another distribution. Detections from low_score on keep a track going,
+    those from high_score on (default: the score of [thresholds]) count as seen, those from new_score on (default:
+    high_score) begin one. min_iou: least overlap, times score, with where the track is expected; weak_min_iou: least
+    overlap of those under high_score; reach: how far off, in sizes of the box, what overlaps nothing may be found.
+    A track is published from the min_hits-th frame in a row on, goes on being published at its expected place for
+    coast_s without being seen, and is kept for max_lost_s. class_aware: boxes of different classes are different
+    objects. smooth: publish the filtered box and keypoints, not those detected.
+    """
+
+    tracker: str = "bytetrack"
+    low_score: Unit = 0.1
+    high_score: Unit | None = None
+    new_score: Unit | None = None
+    min_iou: Unit = 0.2
+    weak_min_iou: Unit = 0.5
+    reach: Annotated[float, msgspec.Meta(ge=0, le=10)] = 1.0
+    min_hits: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 2
+    coast_s: Annotated[float, msgspec.Meta(ge=0, le=10)] = 0.1
+    max_lost_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 1.5
+    max_tracks: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 256
+    class_aware: bool = True
+    smooth: bool = True
+
+
 class WireSection(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """[wire]: what readers are told. ttl_ms: a result older than this must not be acted on.
 
@@ -64,6 +91,7 @@ class RunConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     frame_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 1.0
     engine: EngineSection = msgspec.field(default_factory=EngineSection)
     thresholds: Thresholds = msgspec.field(default_factory=Thresholds)
+    tracking: TrackingSection | None = None
     wire: WireSection = msgspec.field(default_factory=WireSection)
 
 

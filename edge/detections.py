@@ -2,7 +2,26 @@
 
 import numpy as np
 
-__all__ = ["Classification", "Detections"]
+__all__ = ["BoxMotion", "Classification", "Detections"]
+
+
+class BoxMotion:
+    """How boxes move; row for row beside the boxes of a Detections.
+
+    unseen_s (K,) float32: time since the box was last detected; 0 for what was seen on this frame, more for what is
+    expected to be there. rates (K, 4) float32, px/s: how fast the edges x1, y1, x2, y2 move; flow (K, 4) float32, px/s:
+    what part of that is the camera's own motion, 0 where that is not known. variances (K, 4) float32:
+    coefficients a, b, c, d of the variance a + b t + c t^2 + d t^3, in px^2, that the box's centre has along either
+    axis t seconds after capture.
+    """
+
+    __slots__ = ("flow", "rates", "unseen_s", "variances")
+
+    def __init__(self, capacity: int) -> None:
+        self.unseen_s = np.zeros(capacity, np.float32)
+        self.rates = np.zeros((capacity, 4), np.float32)
+        self.flow = np.zeros((capacity, 4), np.float32)
+        self.variances = np.zeros((capacity, 4), np.float32)
 
 
 class Detections:
@@ -10,12 +29,13 @@ class Detections:
 
     xyxy (K, 4) float32: source px after the pipeline, engine-input px between decoder and NMS; x right, y down.
     scores (K,) float32 in [0, 1]. class_ids (K,) int32. track_ids (K,) int32, -1 for none.
-    keypoints (K, P, 2) float32 in the frame of xyxy, or None. The owner refills the arrays for every frame.
+    keypoints (K, P, 2) float32 in the frame of xyxy, or None. motion: how the boxes move, or None where nobody knows.
+    The owner refills the arrays for every frame.
     """
 
-    __slots__ = ("capacity", "class_ids", "count", "keypoints", "scores", "track_ids", "xyxy")
+    __slots__ = ("capacity", "class_ids", "count", "keypoints", "motion", "scores", "track_ids", "xyxy")
 
-    def __init__(self, capacity: int, keypoint_count: int = 0) -> None:
+    def __init__(self, capacity: int, keypoint_count: int = 0, moving: bool = False) -> None:
         self.capacity = capacity
         self.count = 0
         self.xyxy = np.zeros((capacity, 4), np.float32)
@@ -23,6 +43,7 @@ class Detections:
         self.class_ids = np.zeros(capacity, np.int32)
         self.track_ids = np.full(capacity, -1, np.int32)
         self.keypoints = np.zeros((capacity, keypoint_count, 2), np.float32) if keypoint_count else None
+        self.motion = BoxMotion(capacity) if moving else None
 
     def __len__(self) -> int:
         return self.count
@@ -38,6 +59,11 @@ class Detections:
         self.track_ids[:n] = other.track_ids[chosen]
         if self.keypoints is not None and other.keypoints is not None:
             self.keypoints[:n] = other.keypoints[chosen]
+        if self.motion is not None and other.motion is not None:
+            self.motion.unseen_s[:n] = other.motion.unseen_s[chosen]
+            self.motion.rates[:n] = other.motion.rates[chosen]
+            self.motion.flow[:n] = other.motion.flow[chosen]
+            self.motion.variances[:n] = other.motion.variances[chosen]
 
 
 class Classification:

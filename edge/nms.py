@@ -36,7 +36,8 @@ class NmsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
     A candidate is suppressed by a better one whose IoU with it is above iou_threshold, only of its own class
     unless class_agnostic. max_per_class and max_detections bound what is kept. sigma: of the gaussian.
-    score_threshold: below it a faded candidate is dropped (linear and gaussian only).
+    score_threshold: below it a faded candidate is dropped (linear and gaussian only). blend_score: candidates below
+    it have no part in the mean box of a better one (weighted only).
     """
 
     iou_threshold: Unit = 0.5
@@ -46,6 +47,7 @@ class NmsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     method: Literal["hard", "linear", "gaussian", "weighted"] = "hard"
     sigma: Annotated[float, msgspec.Meta(gt=0)] = 0.5
     score_threshold: Unit = 0.001
+    blend_score: Unit = 0.0
 
 
 def suppress(candidates: Detections, into: Detections, settings: NmsSettings) -> None:
@@ -64,7 +66,7 @@ def suppress(candidates: Detections, into: Detections, settings: NmsSettings) ->
     if settings.method == "weighted":
         groups = _groups(candidates, order, settings, limit)
         into.take(candidates, np.array([group[0] for group in groups], np.int64))
-        _blend(candidates, into, groups)
+        _blend(candidates, into, groups, settings.blend_score)
     elif settings.class_agnostic and settings.max_per_class is not None:
         groups = _groups(candidates, order, settings, limit)
         into.take(candidates, np.array([group[0] for group in groups], np.int64))
@@ -141,11 +143,14 @@ def _groups(candidates: Detections, order: np.ndarray, settings: NmsSettings, li
     return groups
 
 
-def _blend(candidates: Detections, into: Detections, groups: list[np.ndarray]) -> None:
+def _blend(candidates: Detections, into: Detections, groups: list[np.ndarray], least: float) -> None:
     """Replace the boxes and keypoints of `into` by their group's mean, weighted by score; scores stay."""
     points = None if candidates.keypoints is None else candidates.keypoints.reshape(candidates.capacity, -1)
     for i, group in enumerate(groups):
         weights = candidates.scores[group]
+        if weights[0] >= least > weights[-1]:
+            group = group[weights >= least]
+            weights = candidates.scores[group]
         total = weights.sum()
         if len(group) == 1 or total <= 0:
             continue

@@ -1,22 +1,27 @@
 """The one place where the stages meet."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import msgspec
 import numpy as np
 
 from edge.clock import monotonic_ns
 from edge.config import RunConfig, Thresholds
 from edge.detections import Classification, Detections
-from edge.frame import Frame
+from edge.errors import ConfigError
+from edge.frame import Frame, FrameInfo
 from edge.manifest import DecoderSection
 from edge.model import Model
 from edge.nms import NmsSettings, suppress
 from edge.preprocess.letterbox import Geometry
 from edge.preprocess.pixels import Preprocessor
 from edge.publishers.base import Publisher
+from edge.registry import resolve
 from edge.sources.base import FrameSource, SourceEvent
 from edge.timings import Stage, StageTimings
+from edge.tracking.base import Tracker
+from edge.tracking.camera_motion import carry_along
 from edge.wire.building import Stream, greeting, heartbeat_of, message_of, status_of
 from edge.wire.messages import ClassificationMessage, DetectionsMessage, FlagName, Message, SourceState
 
@@ -45,7 +50,11 @@ class Pipeline:
 
     The pipeline borrows its parts: whoever made them closes them. result holds the last step's Detections
     (xyxy, source px) or Classification, frame the last Frame; both are refilled by the next step.
+    camera_motion, where given, is asked for the camera's own motion between two capture times (CLOCK_MONOTONIC ns): a
+    (3, 3) float64 homography, current from previous px, or None where it does not know (`edge.tracking.camera_motion`).
     """
+
+    camera_motion: Callable[[int, int], np.ndarray | None] | None = None
 
     def __init__(self, source: FrameSource, model: Model, publishers: Sequence[Publisher], config: RunConfig) -> None:
         self.source = source
@@ -76,7 +85,13 @@ class Pipeline:
         if model.decoder.kind == "detections":
             points = model.decoder.keypoint_count
             self._candidates = Detections(config.thresholds.max_candidates, points)
-            self.result = Detections(config.thresholds.max_detections, points)
+            self._tracker = self._open_tracker(config, points)
+            moving = self._tracker is not None and self._tracker.predicts
+            self.result = self._found = Detections(config.thresholds.max_detections, points, moving)
+            if self._tracker:
+                self._found = Detections(config.thresholds.max_detections, points)
+        elif config.tracking:
+            raise ConfigError(f"{model.name} names classes and finds no boxes to track", "remove [tracking]")
         else:
             self.result = Classification(min(_TOP_CLASSES, model.decoder.class_count or _TOP_CLASSES))
 
@@ -100,8 +115,11 @@ class Pipeline:
         else:
             self._decoder.decode(self._engine.outputs, self._candidates)
             laps.lap(Stage.DECODE)
-            self._select(self.result, geometry)
+            self._select(self._found, geometry)
             laps.lap(Stage.NMS)
+            if self._tracker:
+                self._track(self._tracker, frame.info, self.result)
+                laps.lap(Stage.TRACK)
         self._t_newest_ns = frame.info.t_capture_ns
         self.relay_events()
         if self._frame_wh != (frame.info.width_px, frame.info.height_px):
@@ -170,6 +188,39 @@ class Pipeline:
             order = np.argsort(-candidates.scores[: candidates.count], kind="stable")
             result.take(candidates, order[: self.nms.max_detections])
         geometry.to_source(result)
+
+    def _open_tracker(self, config: RunConfig, keypoint_count: int) -> Tracker | None:
+        """The tracker that is configured; weak detections then pass the decoder and NMS, for it to judge."""
+        section = config.tracking
+        if section is None:
+            return None
+        if section.high_score is None:
+            section = msgspec.structs.replace(section, high_score=self.nms.score_threshold)
+        tracker: Tracker = resolve("trackers", section.tracker)(
+            section, config.thresholds.max_detections, keypoint_count
+        )
+        score = self.nms.score_threshold
+        low = min(tracker.low_score, score)
+        self._decoder.score_threshold = low
+        # boxes blended by score stay what they are without the weak ones
+        self.nms = msgspec.structs.replace(self.nms, score_threshold=low, blend_score=score)
+        return tracker
+
+    def _track(self, tracker: Tracker, info: FrameInfo, result: Detections) -> None:
+        moved = None
+        if self.camera_motion and self._t_newest_ns is not None:
+            moved = self.camera_motion(self._t_newest_ns, info.t_capture_ns)
+        tracker.update(self._found, result, info.t_capture_ns, moved)
+        boxes = result.xyxy[: result.count].reshape(-1, 2, 2)  # a filtered box may reach over the edge
+        np.clip(boxes, 0, (info.width_px, info.height_px), out=boxes)
+        inside = (boxes[:, 1] > boxes[:, 0]).all(axis=1)
+        if not inside.all():  # expected, but out of the picture by now
+            result.take(result, np.flatnonzero(inside))
+        now = monotonic_ns()
+        if self.camera_motion and now > info.t_capture_ns:
+            moved = self.camera_motion(info.t_capture_ns, now)
+            if moved is not None:
+                carry_along(result, moved, (now - info.t_capture_ns) / 1e9)
 
     def _publish(self, message: Message) -> None:
         for publisher in self.publishers:

@@ -46,6 +46,10 @@ PLUGS: dict[str, dict[str, Plug]] = {
         "fastestdet": Plug("edge.decoders.fastestdet:FastestdetDecoder"),
         "detr": Plug("edge.decoders.detr:DetrDecoder"),
     },
+    "trackers": {  # by [tracking] tracker
+        "bytetrack": Plug("edge.tracking.bytetrack:ByteTracker"),
+        "iou": Plug("edge.tracking.iou:IouTracker"),
+    },
     "publishers": {  # by URI scheme
         "stdout": Plug("edge.publishers.stream:StdoutPublisher"),
         "file": Plug("edge.publishers.stream:FilePublisher"),
@@ -57,7 +61,7 @@ PLUGS: dict[str, dict[str, Plug]] = {
         "mqtt": Plug("edge.publishers.mqtt:MqttPublisher", "mqtt", ("paho",), "an MQTT broker"),
         "mqtts": Plug("edge.publishers.mqtt:MqttPublisher", "mqtt", ("paho",), "an MQTT broker"),
         "zenoh": Plug("edge.publishers.zenoh:ZenohPublisher", "zenoh", ("zenoh",)),
-        "ros2": Plug("edge.publishers.ros2:Ros2Publisher", "ros2", ("cyclonedds", "rosbags")),
+        "ros2": Plug("edge.publishers.ros2:Ros2Publisher", "ros2", ("cyclonedds",)),
         "mavlink": Plug("edge.publishers.mavlink:MavlinkPublisher", "mavlink", ("pymavlink", "serial"), "an autopilot"),
     },
     "links": {  # the reader's end, by URI scheme

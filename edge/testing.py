@@ -12,6 +12,7 @@ from edge.errors import EndOfStreamError, SourceTimeoutError
 from edge.frame import Frame, FrameInfo
 from edge.publishers.base import Publisher, PublisherBase
 from edge.sources.base import FrameSource, SourceEvent, SourceStats
+from edge.tracking.base import Tracker
 from edge.uri import Uri
 from edge.wire.messages import DetectionsMessage, Message
 
@@ -22,6 +23,7 @@ __all__ = [
     "check_engine",
     "check_publisher",
     "check_source",
+    "check_tracker",
 ]
 
 
@@ -182,3 +184,43 @@ def check_publisher(publisher: Publisher) -> None:
     publisher.close(0.2)
     publisher.close(0.2)
     assert monotonic_ns() - before < 2_000_000_000, "close() took over two seconds"
+
+
+def check_tracker(tracker: Tracker, capacity: int = 16) -> None:
+    """Check that a tracker keeps two objects apart, fills what it is given within its bounds, and forgets on reset.
+
+    tracker: as built for `capacity` detections a frame, with min_hits of at most 3.
+    Raises: AssertionError naming what it breaks.
+    """
+    assert 0 <= tracker.low_score <= 1, "low_score must lie in [0, 1]"
+    before = _tracked(tracker, capacity, t_first_ns=1)
+    assert len(before) == 2, f"two objects that move apart have the numbers {sorted(before)}"
+    tracker.reset()
+    after = _tracked(tracker, capacity, t_first_ns=10**9)
+    assert len(after) == 2, f"two objects have the numbers {sorted(after)} after a reset"
+    assert not before & after, "a number was given again after a reset"
+    empty, into = Detections(capacity), Detections(capacity, moving=tracker.predicts)
+    tracker.update(empty, into, 10**12)
+    assert into.count == 0, f"{into.count} objects long after the last was seen"
+    tracker.update(empty, into, 10**12)
+
+
+def _tracked(tracker: Tracker, capacity: int, t_first_ns: int) -> set[int]:
+    """The numbers a tracker gives on the last of 12 frames, 33 ms apart, with two objects and one that flickers."""
+    found, into = Detections(capacity), Detections(capacity, moving=tracker.predicts)
+    for i in range(12):
+        found.count = 2 + (i == 5)
+        found.xyxy[:3] = (100 + 3 * i, 100, 160 + 3 * i, 220), (400 - 3 * i, 90, 450 - 3 * i, 200), (5, 5, 5, 5)
+        found.scores[:3] = 0.9, 0.8, 0.7
+        kept = found.xyxy[: found.count].copy()
+        tracker.update(found, into, t_first_ns + i * 33_000_000)
+        n = into.count
+        assert 0 <= n <= capacity, f"count {n} is outside 0..{capacity}"
+        assert np.array_equal(kept, found.xyxy[: found.count]), "update() must leave the detections as they are"
+        assert np.isfinite(into.xyxy[:n]).all(), "boxes must be finite"
+        assert (into.track_ids[:n] >= 0).all(), "everything tracked has a number"
+        assert len(set(into.track_ids[:n].tolist())) == n, "two objects of one frame have the same number"
+        if into.motion is not None:
+            assert np.isfinite(into.motion.rates[:n]).all(), "rates must be finite"
+            assert (into.motion.variances[:n, 0] > 0).all(), "nothing is known without doubt"
+    return set(into.track_ids[: into.count].tolist())

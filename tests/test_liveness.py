@@ -146,6 +146,22 @@ def test_a_new_frame_size_is_told_before_its_first_result(pipeline_of):
     assert kinds(publisher)[hellos[-1][0] + 1 :][-1] == "classification"
 
 
+@pytest.mark.parametrize(("meanwhile", "expected"), [(None, "lost"), ("streaming", "streaming")])
+def test_going_on_claims_no_camera_that_is_not_there(pipeline_of, meanwhile, expected):
+    pipeline, publisher = pipeline_of(frames=0)
+    pipeline.publish_status("lost", "unplugged", time.monotonic_ns())
+    publisher.command = "stop"
+    resting_from = run_module._obey(pipeline, None)
+    assert (resting_from, pipeline.state) == ("lost", "paused")
+    publisher.command = "stop"
+    assert run_module._obey(pipeline, resting_from) == "lost"
+    if meanwhile:
+        pipeline.publish_status(meanwhile, "", time.monotonic_ns())
+    publisher.command = "start"
+    assert run_module._obey(pipeline, resting_from) is None
+    assert (publisher.messages[-1].kind, publisher.messages[-1].state) == ("status", expected)
+
+
 def test_the_loop_rests_when_a_reader_that_may_asks_for_it(tmp_path, monkeypatch):
     (tmp_path / "m.null").write_text(NULL)
     publisher = MemoryPublisher()

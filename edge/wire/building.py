@@ -226,6 +226,8 @@ def _add_motion(records: list[DetectionRecord], xyxy: np.ndarray, motion: BoxMot
     sigma = np.sqrt(variances @ (1.0, age_s, age_s**2, age_s**3)).round(2).tolist()
     velocity = ((rates[:, :2] + rates[:, 2:]) / 2).round(1).tolist()
     velocity_sigma = np.sqrt(variances[:, 2]).round(1).tolist()
+    unseen = (motion.unseen_s[:n] * 1e3).tolist()
     for i, record in enumerate(records):
         record.velocity_px_s, record.velocity_sigma_px_s = velocity[i], velocity_sigma[i]
         record.predicted_box, record.predicted_sigma_px = predicted[i], sigma[i]
+        record.unseen_ms = round(unseen[i], 1) if unseen[i] else None

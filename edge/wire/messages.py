@@ -49,6 +49,7 @@ class DetectionRecord(msgspec.Struct, omit_defaults=True):
     velocity_px_s: (right, down) of the box's centre in the picture; velocity_sigma_px_s: of either component.
     predicted_box: where the box is expected at t_publish_ns; it may lie outside the frame. predicted_sigma_px: of its
     centre, along either axis. Only tracks have these.
+    unseen_ms: for how long before this frame it was not detected, where `box` is only where it was expected to be.
     bearing_rad: (azimuth, right positive; elevation, up positive) from the optical axis.
     The sigmas are one standard deviation.
     """
@@ -63,6 +64,7 @@ class DetectionRecord(msgspec.Struct, omit_defaults=True):
     velocity_sigma_px_s: float | None = None
     predicted_box: tuple[float, float, float, float] | None = None
     predicted_sigma_px: float | None = None
+    unseen_ms: float | None = None
     bearing_rad: tuple[float, float] | None = None
     bearing_sigma_rad: float | None = None
     range_m: float | None = None
@@ -73,7 +75,7 @@ class _Head(msgspec.Struct, tag_field="kind", omit_defaults=True, kw_only=True):
     """source and seq of the frame for results; seq counts messages otherwise."""
 
     source: str = ""
-    seq: int = 0
+    seq: int = msgspec.field(default_factory=int)  # and so never left out of JSON
     flags: tuple[FlagName, ...] = ()
 
 
@@ -90,7 +92,7 @@ class ResultMessage(_Head, kw_only=True):
     t_capture_ns: int
     age_ms: float
     ttl_ms: int = 0
-    timestamp: str = "arrival"
+    timestamp: str = msgspec.field(default_factory=lambda: "arrival")  # said even where it is the default
     frame: tuple[int, int] = (0, 0)
     ref: str | None = None
     model: str = ""
@@ -213,4 +215,4 @@ Message = (
 @lru_cache(64)
 def source_id_of(name: str) -> int:
     """Return the number that stands for a source's name in the binary format."""
-    return crc16(name.encode())
+    return crc16(name.encode("utf-8", "replace"))

@@ -16,6 +16,7 @@ from edge.frame import FrameInfo
 from edge.wire.building import Stream, message_of, restamped, status_of
 from edge.wire.jsonl import decode, encode
 from edge.wire.layout import LAYOUTS
+from edge.wire.messages import DetectionsMessage
 
 
 def info(age_ms: float = 25.0) -> FrameInfo:
@@ -145,8 +146,25 @@ def test_other_bytes_are_refused_or_are_a_message(line):
         b'{"kind":"detections","source":"a","seq":1,"t_publish_ns":1}',
         b"\xff\xfe",
         b'{"kind":"x","source":"a"}',
+        b'{"kind":"hello","more":' + b"[" * 4000,
+        b'{"kind":"hello","more":' + b'{"a":' * 100_000,
+        b'{"kind":"credit","results":1' + b"0" * 5000 + b"}",
     ],
 )
 def test_incomplete_messages_are_refused(line):
     with pytest.raises(WireError):
         decode(line)
+
+
+def test_a_file_name_that_is_no_utf8_costs_a_letter_and_no_message():
+    frame = FrameInfo(7, "caf\udce9", monotonic_ns(), 640, 480, "bgr8", "driver", "p\udcff.jpg")
+    line = encode(message_of(frame, two_detections(), stream("face")))
+    back = decode(line)
+    assert (back.source, back.ref, len(back.detections)) == ("caf?", "p?.jpg", 2)
+    plain = encode(message_of(info(), two_detections(), stream("face")))
+    assert set(json.loads(line)) == set(json.loads(plain)) | {"ref"}
+
+
+def test_what_a_reader_must_know_is_never_left_out():
+    line = json.loads(encode(DetectionsMessage(source="s", t_publish_ns=2, t_capture_ns=1, age_ms=0.0, detections=[])))
+    assert (line["seq"], line["timestamp"], line["age_ms"], line["detections"]) == (0, "arrival", 0.0, [])

@@ -1,0 +1,1 @@
+"""Tracking: which detection is the same object as in the frames before, and how it moves."""

@@ -1,0 +1,49 @@
+"""The contract every tracker keeps."""
+
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from edge.config import TrackingSection
+from edge.detections import Detections
+
+__all__ = ["Tracker", "score_limits"]
+
+HIGH_SCORE = 0.5  # where neither the settings nor a model say what counts as seen
+
+
+class Tracker(Protocol):
+    """Says which detections are the same object as before, by giving them the same track_ids.
+
+    Built from the settings, how many detections a frame may have, and how many keypoints
+    each has. predicts: whether it fills `into.motion`. low_score: the weakest detections it makes use of.
+    """
+
+    predicts: ClassVar[bool]
+    low_score: float
+
+    def __init__(self, settings: TrackingSection, capacity: int, keypoint_count: int = 0) -> None: ...
+
+    def update(
+        self,
+        detections: Detections,
+        into: Detections,
+        t_capture_ns: int,
+        current_from_previous: np.ndarray | None = None,
+    ) -> None:
+        """Take one frame's detections (xyxy, source px) and refill `into`, another object, with what is tracked.
+
+        Each row of `into` is an object seen on this frame, in the order of the detections, with the number of its
+        track in track_ids. No number is given to a second track. t_capture_ns (CLOCK_MONOTONIC) does not go back.
+        current_from_previous: (3, 3) float64 homography, px to px, of the camera's own motion since the last frame,
+        where that is known.
+        """
+
+    def reset(self) -> None:
+        """Forget all tracks, as after a jump of the camera; numbers go on."""
+
+
+def score_limits(settings: TrackingSection) -> tuple[float, float, float]:
+    """Return the scores from which a detection keeps a track going, counts as seen, and begins a track."""
+    high = HIGH_SCORE if settings.high_score is None else settings.high_score
+    return min(settings.low_score, high), high, max(high, settings.new_score or 0.0)

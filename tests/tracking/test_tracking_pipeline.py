@@ -1,0 +1,188 @@
+"""Tracking as `harrier run` has it: off unless configured, weak detections let through, published with numbers."""
+
+import tracemalloc
+
+import cv2
+import numpy as np
+import pytest
+
+from edge import catalogue as catalogue_module
+from edge.config import EngineSection, RunConfig, TrackingSection, read_config
+from edge.detections import Detections
+from edge.errors import ConfigError
+from edge.model import open_model
+from edge.nms import NmsSettings, suppress
+from edge.pipeline import Pipeline
+from edge.registry import names, resolve
+from edge.testing import MemoryPublisher, MemorySource, check_tracker
+from edge.timings import Stage
+from edge.tracking.bytetrack import ByteTracker
+from edge.tracking.iou import IouTracker
+
+CLASSIFIER = """
+[[inputs]]
+name = "image"
+shape = [1, 8, 8, 3]
+layout = "NHWC"
+
+[[outputs]]
+name = "scores"
+shape = [1, 3]
+"""
+
+
+@pytest.mark.parametrize("min_hits", [1, 2, 3])
+@pytest.mark.parametrize("name", names("trackers"))
+def test_the_contract(name, min_hits):
+    check_tracker(resolve("trackers", name)(TrackingSection(min_hits=min_hits), 16), 16)
+
+
+class Forgetful(IouTracker):
+    """Gives the numbers it gave before."""
+
+    def reset(self) -> None:
+        super().reset()
+        self._table._next_id = 1
+
+
+def test_the_contract_finds_what_is_broken():
+    with pytest.raises(AssertionError, match="number was given again"):
+        check_tracker(Forgetful(TrackingSection(), 16))
+    with pytest.raises(AssertionError, match="two objects that move apart"):
+        check_tracker(ByteTracker(TrackingSection(min_hits=100), 16))
+
+
+def test_an_unknown_tracker_names_those_there_are():
+    with pytest.raises(ConfigError, match="there is no tracker 'bytetrak': did you mean 'bytetrack'"):
+        resolve("trackers", "bytetrak")
+
+
+def test_off_unless_configured(tmp_path):
+    assert RunConfig().tracking is None
+    (tmp_path / "run.toml").write_text("[tracking]\nmax_lost_s = 3\n")
+    section = read_config(tmp_path / "run.toml").tracking
+    assert (section.tracker, section.max_lost_s) == ("bytetrack", 3)
+    (tmp_path / "run.toml").write_text("[tracking]\nmax_lost = 3\n")
+    with pytest.raises(ConfigError, match="unknown key 'max_lost' in .tracking.*did you mean 'max_lost_s'"):
+        read_config(tmp_path / "run.toml")
+
+
+def test_a_classifier_has_nothing_to_track(tmp_path):
+    (tmp_path / "m.null").write_text(CLASSIFIER)
+    model = open_model(str(tmp_path / "m.null"), EngineSection())
+    with pytest.raises(ConfigError, match="no boxes to track: remove .tracking."):
+        Pipeline(MemorySource([np.zeros((8, 8, 3), np.uint8)]), model, [], RunConfig(tracking=TrackingSection()))
+
+
+@pytest.fixture
+def astronaut(catalogue) -> np.ndarray:
+    catalogue("face")
+    return cv2.imread(str(catalogue("astronaut") / catalogue_module.entries()["astronaut"].file))
+
+
+def pipeline_of(images, tracking: TrackingSection | None, **thresholds) -> tuple[Pipeline, MemoryPublisher]:
+    config = RunConfig(engine=EngineSection(threads=1), tracking=tracking)
+    publisher = MemoryPublisher()
+    return Pipeline(MemorySource(images), open_model("face", config.engine), [publisher], config), publisher
+
+
+def test_a_face_is_followed(astronaut):
+    images = [np.roll(astronaut, 3 * i, axis=1) for i in range(8)]
+    pipeline, publisher = pipeline_of(images, TrackingSection())
+    messages = [pipeline.step() for _ in images]
+    assert messages[0].detections == []
+    for message in messages[1:]:
+        (face,) = message.detections
+        assert (face.track_id, face.label) == (1, "face")
+        assert len(face.keypoints) == 6
+        assert face.predicted_sigma_px > 0
+        assert len(face.predicted_box) == 4
+    assert face.velocity_px_s[0] > 0
+    assert publisher.messages[-1] is message
+    assert (pipeline.timings.stages_ns[:, Stage.TRACK] > 0).all()
+    assert pipeline._decoder.score_threshold == pytest.approx(0.1)
+
+
+def test_without_tracking_nothing_changes(astronaut):
+    pipeline, _ = pipeline_of([astronaut], None)
+    (face,) = pipeline.step().detections
+    assert (face.track_id, face.velocity_px_s, face.predicted_box, face.unseen_ms) == (None, None, None, None)
+    assert not pipeline.timings.stages_ns[:, Stage.TRACK].any()
+    raw, _ = pipeline_of([astronaut], TrackingSection(smooth=False, min_hits=1))
+    (tracked,) = raw.step().detections
+    assert tracked.box == face.box  # also where weak boxes reach the tracker
+    assert tracked.keypoints == face.keypoints
+
+
+def test_a_step_with_tracking_allocates_nothing_that_grows(astronaut):
+    images = [np.roll(cv2.resize(astronaut, (1280, 720)), 3 * i, axis=1) for i in range(4)]
+    pipeline, publisher = pipeline_of(images, TrackingSection())
+    for _ in range(5):
+        pipeline.step()
+    tracemalloc.start()
+    for _ in range(10):
+        pipeline.step()
+        publisher.messages.clear()
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 128 * 1024
+    assert kept < 16 * 1024
+
+
+def test_the_camera_is_asked_for_its_motion(astronaut):
+    pipeline, _ = pipeline_of([astronaut], TrackingSection())
+    asked = []
+
+    def motion(t_previous_ns: int, t_current_ns: int) -> np.ndarray:
+        asked.append((t_previous_ns, t_current_ns))
+        return np.eye(3)
+
+    pipeline.camera_motion = motion
+    for _ in range(3):
+        pipeline.step()
+    between, since = [asked[1], asked[3]], [asked[0], asked[2], asked[4]]
+    assert between[0][1] == between[1][0] < between[1][1]  # from frame to frame
+    assert [t for t, _ in since] == [asked[1][0], asked[1][1], asked[3][1]]  # and from each capture to now
+    assert all(now > captured for captured, now in since)
+
+
+def test_published_boxes_stay_in_the_picture_and_those_gone_are_left_out(astronaut):
+    pipeline, _ = pipeline_of([astronaut], TrackingSection())
+
+    class Leaving(ByteTracker):
+        def update(self, detections, into, t_capture_ns, current_from_previous=None) -> None:
+            into.count = 2
+            into.xyxy[:2] = (-5, 10, 600, 20), (520, 10, 530, 20)
+            into.track_ids[:2] = 4, 5
+
+    pipeline._tracker = Leaving(TrackingSection(), 100, 6)
+    (record,) = pipeline.step().detections
+    assert (record.track_id, record.box) == (4, [0, 10, 512, 20])
+
+
+def test_weak_boxes_have_no_part_in_the_blend_of_strong_ones():
+    found, into = Detections(4), Detections(4)
+    found.count = 3
+    found.xyxy[:3] = (0, 0, 10, 10), (1, 0, 11, 10), (2, 0, 12, 10)
+    found.scores[:3] = 0.8, 0.8, 0.2
+    settings = NmsSettings(method="weighted", iou_threshold=0.3, blend_score=0.5)
+    suppress(found, into, settings)
+    assert (into.count, into.xyxy[0].tolist()) == (1, [0.5, 0, 10.5, 10])
+    found.scores[:3] = 0.4, 0.4, 0.2
+    suppress(found, into, settings)
+    assert into.xyxy[0].tolist() == pytest.approx([0.8, 0, 10.8, 10])
+
+
+def test_the_iou_tracker_follows_what_overlaps():
+    tracker, into, found = IouTracker(TrackingSection(), 16), Detections(16), Detections(16)
+    numbers = []
+    for i in range(6):
+        found.count = 2
+        found.xyxy[:2] = (10 * i, 0, 50 + 10 * i, 50), (300, 0, 350, 50)
+        found.scores[:2] = 0.9, 0.6
+        tracker.update(found, into, i * 33_000_000)
+        numbers.append(into.track_ids[: into.count].tolist())
+    assert numbers == [[]] + 5 * [[1, 2]]
+    found.xyxy[0] = (200, 0, 250, 50)  # overlaps nothing any more
+    tracker.update(found, into, 6 * 33_000_000)
+    assert into.track_ids[: into.count].tolist() == [2]
