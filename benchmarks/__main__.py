@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from benchmarks import clients, coverage, memory, overhead, quantization, ros2, serial, tracking, transport
+from benchmarks import clients, coverage, geometry, memory, overhead, quantization, ros2, serial, tracking, transport
 
 BENCHES = {
     "overhead": overhead.measure,
@@ -15,6 +15,7 @@ BENCHES = {
     "clients": clients.measure,
     "ros2": ros2.measure,
     "tracking": tracking.measure,
+    "geometry": geometry.measure,
 }
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import msgspec
 
+from edge.geometry_config import GeometrySection, RegionSection
 from edge.manifest import NmsMethod
 from edge.structs import as_struct, read_toml
 
@@ -92,6 +93,8 @@ class RunConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     engine: EngineSection = msgspec.field(default_factory=EngineSection)
     thresholds: Thresholds = msgspec.field(default_factory=Thresholds)
     tracking: TrackingSection | None = None
+    geometry: GeometrySection = msgspec.field(default_factory=GeometrySection)
+    region: list[RegionSection] = []
     wire: WireSection = msgspec.field(default_factory=WireSection)
 
 

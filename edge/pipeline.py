@@ -11,6 +11,8 @@ from edge.config import RunConfig, Thresholds
 from edge.detections import Classification, Detections
 from edge.errors import ConfigError
 from edge.frame import Frame, FrameInfo
+from edge.geometry.locator import Locator, open_locator
+from edge.geometry.regions import RegionEvent, Regions
 from edge.manifest import DecoderSection
 from edge.model import Model
 from edge.nms import NmsSettings, suppress
@@ -81,6 +83,9 @@ class Pipeline:
         self._frame_wh = (0, 0)
         self._conditions: dict[FlagName, str] = {}
         self._held: list[SourceEvent] = []
+        self.region_events: list[RegionEvent] = []
+        self._locator: Locator | None = None
+        self._regions: Regions | None = None
         self.result: Detections | Classification
         if model.decoder.kind == "detections":
             points = model.decoder.keypoint_count
@@ -90,8 +95,11 @@ class Pipeline:
             self.result = self._found = Detections(config.thresholds.max_detections, points, moving)
             if self._tracker:
                 self._found = Detections(config.thresholds.max_detections, points)
-        elif config.tracking:
-            raise ConfigError(f"{model.name} names classes and finds no boxes to track", "remove [tracking]")
+            self._locator = open_locator(config.geometry, model.labels, config.thresholds.max_detections)
+            self._regions = Regions(config.region, model.labels) if config.region else None
+        elif config.tracking or config.geometry.camera or config.region:
+            cure = "remove [tracking], [geometry] and [[region]]"
+            raise ConfigError(f"{model.name} names classes and finds no boxes to track or place", cure)
         else:
             self.result = Classification(min(_TOP_CLASSES, model.decoder.class_count or _TOP_CLASSES))
 
@@ -116,16 +124,23 @@ class Pipeline:
             self._decoder.decode(self._engine.outputs, self._candidates)
             laps.lap(Stage.DECODE)
             self._select(self._found, geometry)
+            if self._regions:
+                kept = self._regions.kept(self._found, (frame.info.width_px, frame.info.height_px))
+                self._found.take(self._found, np.flatnonzero(kept))
             laps.lap(Stage.NMS)
             if self._tracker:
                 self._track(self._tracker, frame.info, self.result)
                 laps.lap(Stage.TRACK)
+            self._place(frame.info, self.result)
+            laps.lap(Stage.LOCATE)
         self._t_newest_ns = frame.info.t_capture_ns
         self.relay_events()
         if self._frame_wh != (frame.info.width_px, frame.info.height_px):
             self._frame_wh = (frame.info.width_px, frame.info.height_px)
             self.greet()
-        message = message_of(frame.info, self.result, self.stream, self.flags)
+        message = message_of(
+            frame.info, self.result, self.stream, self.flags, self._locator.locations if self._locator else None
+        )
         self._publish(message)
         laps.lap(Stage.PUBLISH)
         laps.finish(frame.info.t_capture_ns, monotonic_ns())
@@ -221,6 +236,15 @@ class Pipeline:
             moved = self.camera_motion(info.t_capture_ns, now)
             if moved is not None:
                 carry_along(result, moved, (now - info.t_capture_ns) / 1e9)
+
+    def _place(self, info: FrameInfo, result: Detections) -> None:
+        frame_wh = (info.width_px, info.height_px)
+        if self._regions:
+            self.region_events = self._regions.events(result, frame_wh, info.t_capture_ns)
+            for event in self.region_events:
+                log.info("region %s: %s, class %s, track %s", event.region, event.kind, event.class_id, event.track_id)
+        if self._locator:
+            self._locator.locate(result, frame_wh)
 
     def _publish(self, message: Message) -> None:
         for publisher in self.publishers:

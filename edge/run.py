@@ -23,7 +23,7 @@ from edge.sources.base import open_source
 from edge.stats import collect
 from edge.throttle_watch import ThrottleWatch
 from edge.uri import parse_uri
-from edge.wire.messages import ClassificationMessage, DetectionsMessage
+from edge.wire.messages import ClassificationMessage, DetectionsMessage, SourceState
 
 __all__ = ["check_parts", "open_pipeline", "run"]
 
@@ -70,11 +70,12 @@ def run(config: RunConfig, frames: int | None = None, seconds: float | None = No
         deadline = start + seconds if seconds else None
         progress = Progress("harrier run", frames, live=not _prints_on_terminal(config))
         watch = _Watch(config.frame_timeout_s)
-        reason, paused = "stopped", False
+        reason = "stopped"
+        resting_from: SourceState | None = None
         while not stop.is_set() and (deadline is None or time.monotonic() < deadline):
             pipeline.set_condition("throttled", throttle.reason)
-            paused = _obey(pipeline, paused)
-            if paused:
+            resting_from = _obey(pipeline, resting_from)
+            if resting_from is not None:
                 pipeline.relay_events()
                 stop.wait(_SLICE_S)
                 continue
@@ -104,15 +105,23 @@ def run(config: RunConfig, frames: int | None = None, seconds: float | None = No
             raise watch.trouble
 
 
-def _obey(pipeline: Pipeline, paused: bool) -> bool:
-    """Do what a reader has asked for, where its publisher allows that; return whether the loop is to rest."""
+def _obey(pipeline: Pipeline, resting_from: SourceState | None) -> SourceState | None:
+    """Do what a reader has asked for, where its publisher allows that.
+
+    Returns what the source was doing when the loop was told to rest, None where it is not to rest.
+    """
     for publisher in pipeline.publishers:
         command, publisher.command = publisher.command, ""
-        if command and (command == "stop") != paused:
-            paused = command == "stop"
-            log.warning("%s: asked to %s", publisher.address, command)
-            pipeline.publish_status("paused" if paused else "streaming", f"asked to {command}", monotonic_ns())
-    return paused
+        if not command or (command == "stop") == (resting_from is not None):
+            continue
+        log.warning("%s: asked to %s", publisher.address, command)
+        state: SourceState = "paused"
+        if resting_from is None:
+            resting_from = pipeline.state
+        else:  # the source may have told something else meanwhile
+            state, resting_from = resting_from if pipeline.state == "paused" else pipeline.state, None
+        pipeline.publish_status(state, f"asked to {command}", monotonic_ns())
+    return resting_from
 
 
 class _Watch:

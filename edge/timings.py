@@ -21,7 +21,8 @@ class Stage(IntEnum):
     DECODE = 3
     NMS = 4
     TRACK = 5
-    PUBLISH = 6
+    LOCATE = 6
+    PUBLISH = 7
 
 
 class StageTimings:

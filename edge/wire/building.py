@@ -11,6 +11,7 @@ from edge import __version__
 from edge.clock import monotonic_ns, unix_ns_from_monotonic_ns
 from edge.detections import BoxMotion, Classification, Detections
 from edge.frame import FrameInfo
+from edge.locations import Locations
 from edge.wire.messages import (
     ClassificationMessage,
     DetectionRecord,
@@ -52,6 +53,7 @@ def message_of(
     result: Detections | Classification,
     stream: Stream,
     flags: tuple[FlagName, ...] = (),
+    locations: Locations | None = None,
 ) -> DetectionsMessage | ClassificationMessage:
     """Return the message of one frame's result (xyxy in source px), stamped now; it holds copies, no buffers."""
     now = monotonic_ns()
@@ -72,7 +74,7 @@ def message_of(
         "t_capture_local_ns": info.t_capture_ns,
     }
     if isinstance(result, Detections):
-        return DetectionsMessage(**head, detections=_records(result, stream.labels, age_s))
+        return DetectionsMessage(**head, detections=_records(result, stream.labels, age_s, locations))
     return ClassificationMessage(**head, classes=_classes(result, stream.labels))
 
 
@@ -193,7 +195,9 @@ def _classes(result: Classification, labels: Sequence[str]) -> list[DetectionRec
     ]
 
 
-def _records(detections: Detections, labels: Sequence[str], age_s: float) -> list[DetectionRecord]:
+def _records(
+    detections: Detections, labels: Sequence[str], age_s: float, locations: Locations | None
+) -> list[DetectionRecord]:
     n = detections.count
     boxes = detections.xyxy[:n].astype(np.float64).round(2).tolist()  # float32 would print 17 digits
     scores = detections.scores[:n].tolist()
@@ -214,6 +218,8 @@ def _records(detections: Detections, labels: Sequence[str], age_s: float) -> lis
     ]
     if detections.motion is not None:
         _add_motion(records, detections.xyxy[:n], detections.motion, age_s)
+    for record, place in zip(records, locations.rows() if locations else (), strict=False):
+        record.bearing_rad, record.bearing_sigma_rad, record.range_m, record.range_sigma_m = place
     return records
 
 

@@ -166,9 +166,10 @@ def _add_blocks(record: DetectionRecord, numbers: tuple, blocks: int) -> None:
             record.range_m = distance / 100
             record.range_sigma_m = None if distance_sigma == layout.NO_SIGMA else distance_sigma / 100
     if blocks & 4 and numbers[4] != layout.NO_SIGMA:
-        x1, y1, x2, y2, spread = numbers
+        x1, y1, x2, y2, spread, unseen_ms = numbers
         record.predicted_box = (x1 / 4, y1 / 4, x2 / 4, y2 / 4)
         record.predicted_sigma_px = spread / 4
+        record.unseen_ms = float(unseen_ms) or None
 
 
 def _classification(head: dict, values: dict, rest: _Rest, names: Names) -> ClassificationMessage:

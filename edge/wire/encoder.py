@@ -37,6 +37,9 @@ _LIMITS = {"B": (0, 0xFF), "H": (0, 0xFFFF), "I": (0, 0xFFFFFFFF), "Q": (0, (1 <
 _FLAG_BIT = {name: 1 << i for i, name in enumerate(layout.FLAGS)}
 _FIXED_BYTES = _HEADER.size + 2
 _SCORE, _PX, _NOW_PX, _ANGLE, _RANGE = 65535, 8, 4, 1e4, 100
+_MOST = -layout.NO_ANGLE - 1
+_NO_VELOCITY, _NO_ANGLES = (layout.NO_SPEED,) * 2, (layout.NO_ANGLE,) * 2
+_NO_PREDICTION = (0, 0, 0, 0, layout.NO_SIGMA, 0)
 
 
 def encode(message: Message, max_bytes: int | None = None) -> bytes:
@@ -144,28 +147,44 @@ def _block_numbers(record: DetectionRecord, blocks: int) -> list[int]:
     """What stands behind a record; a value it does not have is told as unknown, never as 0."""
     found: list[int] = []
     if blocks & 1:
-        speed = record.velocity_px_s
-        found += [layout.NO_SPEED] * 2 if speed is None else [_signed(v) for v in speed]
+        if record.velocity_px_s is None:
+            found += _NO_VELOCITY
+        else:
+            right, down = record.velocity_px_s
+            found += (_signed(right), _signed(down))
     if blocks & 2:
         angles = record.bearing_rad
-        found += [layout.NO_ANGLE] * 2 if angles is None else [_signed(v * _ANGLE) for v in angles]
-        found.append(_unsigned(record.bearing_sigma_rad, _ANGLE))
-        found.append(_unsigned(record.range_m, _RANGE))
-        found.append(_unsigned(record.range_sigma_m, _RANGE))
+        found += _NO_ANGLES if angles is None else (_signed(angles[0] * _ANGLE), _signed(angles[1] * _ANGLE))
+        found += (
+            _unsigned(record.bearing_sigma_rad, _ANGLE),
+            _unsigned(record.range_m, _RANGE),
+            _unsigned(record.range_sigma_m, _RANGE),
+        )
     if blocks & 4:
-        box, sigma = record.predicted_box, record.predicted_sigma_px
-        found += [0] * 4 if box is None else [_signed(v * _NOW_PX) for v in box]
-        found.append(layout.NO_SIGMA if box is None else _unsigned(sigma or 0.0, _NOW_PX))
+        if record.predicted_box is None:
+            found += _NO_PREDICTION
+        else:
+            x1, y1, x2, y2 = record.predicted_box
+            found += (_signed(x1 * _NOW_PX), _signed(y1 * _NOW_PX), _signed(x2 * _NOW_PX), _signed(y2 * _NOW_PX))
+            found += (_unsigned(record.predicted_sigma_px or 0.0, _NOW_PX), _unsigned(record.unseen_ms or 0.0, 1))
     return found
 
 
 def _signed(value: float) -> int:
     """Rounded, and kept off the number that stands for unknown."""
-    return min(max(round(value), layout.NO_ANGLE + 1), -layout.NO_ANGLE - 1)
+    number = round(value)
+    if -_MOST <= number <= _MOST:
+        return number
+    return _MOST if number > 0 else -_MOST
 
 
 def _unsigned(value: float | None, scale: float) -> int:
-    return layout.NO_SIGMA if value is None else min(max(round(value * scale), 0), layout.NO_SIGMA - 1)
+    if value is None:
+        return layout.NO_SIGMA
+    number = round(value * scale)
+    if 0 <= number < layout.NO_SIGMA:
+        return number
+    return layout.NO_SIGMA - 1 if number > 0 else 0
 
 
 def _encode_classification(message: ClassificationMessage, limit: int) -> bytes:

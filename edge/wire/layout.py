@@ -101,6 +101,7 @@ BLOCKS = (
             Field("now_x2", "i16", "right edge", "px", 4),
             Field("now_y2", "i16", "lower edge", "px", 4),
             Field("now_sigma", "u16", f"one standard deviation of its middle; {NO_SIGMA}: not expected", "px", 4),
+            Field("unseen_ms", "u16", "since it was seen last; 0: on this very frame", "ms"),
         ),
     ),
 )

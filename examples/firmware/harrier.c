@@ -339,11 +339,12 @@ void harrier_init(harrier *h, harrier_stop stop)
     begin(h);
 }
 
-/* now may have been read just before the interrupt read a later time. */
+/* now may have been read just before the interrupt read a later time: a second ahead is taken for now, and no more, for
+ * a loop that stood still for long must find everything old. */
 static uint32_t elapsed_us(uint32_t now_us, uint32_t then_us)
 {
     uint32_t elapsed = now_us - then_us;
-    return elapsed < 0x80000000u ? elapsed : 0;
+    return elapsed <= 0xFFFFFFFFu - 1000000u ? elapsed : 0;
 }
 
 static uint8_t is_fresh(const harrier_slot *slot, uint32_t now_us)

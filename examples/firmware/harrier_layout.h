@@ -9,7 +9,7 @@
 
 #define HARRIER_MAGIC 0x48u
 #define HARRIER_VERSION 1u
-#define HARRIER_FORMAT_HASH 0xd9fbu
+#define HARRIER_FORMAT_HASH 0xc322u
 #define HARRIER_MAX_MESSAGE_BYTES 8192u
 #define HARRIER_CHECKSUM_BYTES 2u
 #define HARRIER_NO_TRACK 0xffffu
@@ -275,7 +275,7 @@
 #define HARRIER_SCALE_POSITION_RANGE_SIGMA 100
 
 #define HARRIER_BLOCK_PREDICTION 0x04u /* its bit of `blocks` */
-#define HARRIER_PREDICTION_BYTES 10u
+#define HARRIER_PREDICTION_BYTES 12u
 #define HARRIER_AT_PREDICTION_NOW_X1 0u /* left edge of where the object is expected when the message is sent; 1/4 px */
 #define HARRIER_GET_PREDICTION_NOW_X1(p) harrier_get_i16((p) + HARRIER_AT_PREDICTION_NOW_X1)
 #define HARRIER_SCALE_PREDICTION_NOW_X1 4
@@ -291,7 +291,9 @@
 #define HARRIER_AT_PREDICTION_NOW_SIGMA 8u /* one standard deviation of its middle; 65535: not expected; 1/4 px */
 #define HARRIER_GET_PREDICTION_NOW_SIGMA(p) harrier_get_u16((p) + HARRIER_AT_PREDICTION_NOW_SIGMA)
 #define HARRIER_SCALE_PREDICTION_NOW_SIGMA 4
+#define HARRIER_AT_PREDICTION_UNSEEN_MS 10u /* since it was seen last; 0: on this very frame; ms */
+#define HARRIER_GET_PREDICTION_UNSEEN_MS(p) harrier_get_u16((p) + HARRIER_AT_PREDICTION_UNSEEN_MS)
 
-#define HARRIER_BLOCKS_BYTES(bits) (((bits) & 0x01u ? 4u : 0u) + ((bits) & 0x02u ? 10u : 0u) + ((bits) & 0x04u ? 10u : 0u)) /* of the blocks behind each detection */
+#define HARRIER_BLOCKS_BYTES(bits) (((bits) & 0x01u ? 4u : 0u) + ((bits) & 0x02u ? 10u : 0u) + ((bits) & 0x04u ? 12u : 0u)) /* of the blocks behind each detection */
 
 #endif

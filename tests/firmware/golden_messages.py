@@ -42,7 +42,7 @@ def messages() -> dict[str, Message]:
     )
     far = msgspec.structs.replace(placed, range_m=None, range_sigma_m=None, bearing_rad=(3.1415, -1.5707))
     expected = msgspec.structs.replace(
-        placed, predicted_box=(-12.5, 40.25, 80.0, 8191.5), predicted_sigma_px=3.25, bearing_rad=None
+        placed, predicted_box=(-12.5, 40.25, 80.0, 8191.5), predicted_sigma_px=3.25, unseen_ms=66.0, bearing_rad=None
     )
     ten = [
         DetectionRecord(str(i), i, (i + 1) / 16, (8.0 * i, 4.0 * i, 8.0 * i + 64, 4.0 * i + 32), i) for i in range(10)

@@ -104,6 +104,8 @@ static void say_records(const char *name, uint8_t has_boxes)
                 HARRIER_GET_PREDICTION_NOW_X1(n) / 4.0, HARRIER_GET_PREDICTION_NOW_Y1(n) / 4.0,
                 HARRIER_GET_PREDICTION_NOW_X2(n) / 4.0, HARRIER_GET_PREDICTION_NOW_Y2(n) / 4.0,
                 HARRIER_GET_PREDICTION_NOW_SIGMA(n) / 4.0);
+        if (n && HARRIER_GET_PREDICTION_UNSEEN_MS(n))
+            say(",\"unseen_ms\":%u.0", HARRIER_GET_PREDICTION_UNSEEN_MS(n));
         say("}");
     }
     say("]");

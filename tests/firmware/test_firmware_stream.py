@@ -2,6 +2,7 @@
 
 import random
 
+import pytest
 from controller import Controller
 from golden_messages import messages
 from hypothesis import given, settings
@@ -12,7 +13,7 @@ from edge.wire.decoder import decode
 from edge.wire.encoder import encode
 from edge.wire.framing import SerialDeframer, framed
 from edge.wire.layout import crc16
-from edge.wire.messages import Message
+from edge.wire.messages import Message, StatusMessage
 
 MESSAGES = [encode(m) for name, m in messages().items() if not name.startswith(("credit", "control"))]
 FRAMES = [framed(message, True, True) for message in MESSAGES]
@@ -147,3 +148,17 @@ def test_only_strings_that_are_there_are_read(big):
     assert [big.tell("string_bytes", i) for i in range(5)] == [6, 0, len("Fußgänger".encode()), -1, -1]
     big.feed(FRAMES[list(messages()).index("heartbeat")])
     assert big.tell("string_bytes", 0) == -1
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1, 2, 100])
+def test_the_longest_message_fits_and_not_one_byte_more(small, more):
+    """What lies behind the buffer is the library's own: no sanitizer sees a byte too many there."""
+    message = StatusMessage(t_publish_ns=1, t_event_ns=2, state="lost", engine="", reason="")
+    message.reason = "x" * (150 if more < 100 else 255)
+    message.engine = "e" * (256 + more - len(encode(message)))
+    data = encode(message)
+    assert len(data) == 256 + more
+    for _ in range(3):  # in each of its places
+        small.feed(framed(data, True, True))
+    fits = 0 if more > 0 else 3
+    assert small.counts == {"messages": fits, "bad": 0, "too_long": 3 - fits, "foreign": 0, "missed": 0}

@@ -73,6 +73,19 @@ def test_a_loop_that_slept_finds_old_results_old(small, start_us):
     assert small.stops == ["waiting", "stale"]
 
 
+@pytest.mark.parametrize("minutes", [30, 36, 50, 71])
+def test_a_loop_that_stood_still_for_long_finds_everything_old(small, start_us, minutes):
+    """Also when nobody looked for more than half of the counter's 71.6 minutes."""
+    later = start_us + minutes * 60 * SECOND & 0xFFFFFFFF
+    small.feed(frame("detections-one", age_ms=10), start_us)
+    assert small.tick(start_us) == "seeing"
+    small.interrupt(frame("heartbeat"), start_us + 1000)
+    small.interrupt(frame("detections-one", age_ms=10), start_us + 1000)
+    assert small.tick(later) == "dead"
+    assert small.stops == ["dead"]
+    assert small.tell("count") == 0
+
+
 @pytest.mark.parametrize("ttl_ms", [0, 65535])
 def test_the_controllers_own_limit_holds(small, start_us, ttl_ms):
     small.feed(frame("detections-one", age_ms=0, ttl_ms=ttl_ms), start_us)
@@ -93,6 +106,13 @@ def test_what_is_over_stays_over_when_the_counter_wraps(small):
 def test_a_time_read_just_before_the_interrupt_expires_nothing(small, start_us):
     small.interrupt(frame("detections-one", age_ms=10), start_us + 500)
     assert small.tick(start_us) == "seeing"
+
+
+def test_words_are_no_signs_of_a_running_loop(small, start_us):
+    """A state may be told by whatever outlives the loop."""
+    for name in ("status", "hello", "labels"):
+        small.feed(frame(name), start_us)
+        assert small.tick(start_us) == "waiting"
 
 
 def test_it_goes_on_when_harrier_is_back(small, start_us):

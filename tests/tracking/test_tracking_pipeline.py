@@ -70,7 +70,7 @@ def test_off_unless_configured(tmp_path):
 def test_a_classifier_has_nothing_to_track(tmp_path):
     (tmp_path / "m.null").write_text(CLASSIFIER)
     model = open_model(str(tmp_path / "m.null"), EngineSection())
-    with pytest.raises(ConfigError, match="no boxes to track: remove .tracking."):
+    with pytest.raises(ConfigError, match="no boxes to track or place: remove .tracking."):
         Pipeline(MemorySource([np.zeros((8, 8, 3), np.uint8)]), model, [], RunConfig(tracking=TrackingSection()))
 
 

@@ -49,6 +49,7 @@ def records(draw, velocity: bool, position: bool, prediction: bool) -> Detection
         range_m=draw(st.none() | KNOWN.map(lambda n: n / 100)) if position else None,
         range_sigma_m=None,
         predicted_box=(box := draw(st.none() | st.tuples(NOW, NOW, NOW, NOW)) if prediction else None),
+        unseen_ms=draw(st.none() | st.integers(1, 0xFFFE).map(float)) if box else None,
         predicted_sigma_px=draw(KNOWN.map(lambda n: n / 4)) if box else None,
     )
 

@@ -3,7 +3,6 @@
 import random
 import struct
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,9 +16,12 @@ from edge.wire.encoder import encode
 from edge.wire.framing import framed
 from edge.wire.messages import (
     ClassificationMessage,
+    ClockMessage,
+    ControlMessage,
     CreditMessage,
     DetectionRecord,
     DetectionsMessage,
+    HeartbeatMessage,
     HelloMessage,
     LabelsMessage,
     StatusMessage,
@@ -53,11 +55,9 @@ def test_every_message_survives_the_way_there_and_back(message):
         back.model = message.model
     for record in getattr(back, "detections", None) or getattr(back, "classes", None) or []:
         record.label = ""
-    expected = msgspec.to_builtins(message)
     if not message.source:  # a source without a name is shown by its number
-        expected.pop("source", None)
         back.source = ""
-    assert msgspec.to_builtins(back) == expected
+    assert back == message
 
 
 @given(messages())
@@ -81,7 +81,7 @@ def test_the_checksum_is_the_one_of_the_catalogue():
 
 
 def test_the_hash_stands_for_the_table():
-    assert layout.FORMAT_HASH == 55803, "the table has changed: raise VERSION, and say it in docs/wire.md"
+    assert layout.FORMAT_HASH == 49954, "the table has changed: raise VERSION, and say it in docs/wire.md"
 
 
 @pytest.mark.parametrize(
@@ -211,22 +211,123 @@ def test_more_classes_than_fit_leave_the_worst_out():
     assert [c.class_id for c in back.classes] == list(range(len(back.classes)))
 
 
-def test_many_mutated_messages_are_accepted_no_more_often_than_the_checksum_lets_pass():
-    """Random damage of two bytes and more passes a 16-bit checksum once in 65,536 times."""
+@pytest.mark.parametrize("value", [40_000.0, -40_000.0, 1e9, -1e9, 3.2767, -3.2768])
+def test_what_is_known_is_never_told_as_unknown_however_large(value):
+    """Each field keeps off the number that stands for "not known"."""
+    large = abs(value)
+    record = DetectionRecord(
+        "", 1, 0.5, (0, 0, 1, 1), None, None, (value, value), None, (value,) * 4, large,
+        bearing_rad=(value, value), bearing_sigma_rad=large, range_m=large, range_sigma_m=large,
+    )  # fmt: skip
+    message = seen(0)
+    message.detections = [record]
+    (back,) = decode(encode(message)).detections
+    known = (back.velocity_px_s, back.predicted_box, back.predicted_sigma_px, back.bearing_rad, back.bearing_sigma_rad)
+    assert None not in (*known, back.range_m, back.range_sigma_m)
+    assert back.velocity_px_s[0] == pytest.approx(max(-32_767, min(value, 32_767)), abs=0.5)
+    assert back.bearing_rad[1] == pytest.approx(max(-3.2767, min(value, 3.2767)))
+
+
+def test_what_one_record_knows_the_others_do_not_get():
+    full, bare = seen(2).detections
+    full.velocity_px_s, full.range_m, full.predicted_box, full.predicted_sigma_px = (1.0, 2.0), 3.0, (1.0,) * 4, 0.5
+    message = seen(0)
+    message.detections = [full, bare]
+    first, second = decode(encode(message)).detections
+    assert (first.velocity_px_s, first.range_m, first.predicted_box) == ((1.0, 2.0), 3.0, (1.0,) * 4)
+    assert first.bearing_rad is None
+    unknown = (second.velocity_px_s, second.range_m, second.range_sigma_m, second.predicted_box, second.bearing_rad)
+    assert unknown == (None,) * 5
+
+
+def test_counters_wrap_and_ages_do_not():
+    message = seen(1)
+    message.seq, message.age_ms = (1 << 32) + 5, 5e9
+    back = decode(encode(message))
+    assert (back.seq, back.age_ms) == (5, 0xFFFFFFFF / 1000)  # 71 minutes: older than any time to live
+    beat = HeartbeatMessage(t_publish_ns=1, uptime_ms=(1 << 32) + 7, period_ms=250, state="lost", newest_age_ms=1e12)
+    back = decode(encode(beat))
+    assert (back.uptime_ms, back.newest_age_ms) == (7, 0xFFFFFFFE)
+
+
+@pytest.mark.parametrize(
+    ("message", "name", "value"),
+    [
+        (seen(0), "timestamp", len(layout.TIMESTAMPS)),
+        (seen(0), "blocks", 1 << len(layout.BLOCKS)),
+        (HeartbeatMessage(t_publish_ns=1, uptime_ms=1, period_ms=1, state="lost"), "state", len(layout.STATES)),
+        (StatusMessage(t_publish_ns=1, t_event_ns=1, state="lost"), "state", len(layout.STATES)),
+        (ClockMessage(reply=True, t_request_ns=1), "reply", 2),
+        (ControlMessage(), "command", len(layout.COMMANDS)),
+        (ControlMessage(), "kinds", 1 << 10),
+        (ControlMessage(), "kinds", 1),
+    ],
+)
+def test_the_first_number_that_means_nothing_is_refused(message, name, value):
+    body = next(one.body for one in layout.LAYOUTS if one.kind == message.kind)
+    at = layout.HEADER.size_bytes + struct.calcsize("<" + body.codes[: body.names.index(name)])
+    data = bytearray(encode(message))
+    struct.pack_into("<" + body.codes[body.names.index(name)], data, at, value)
+    with pytest.raises(WireError):
+        decode(resealed(bytes(data)))
+
+
+def test_a_name_that_is_no_utf8_costs_a_letter_and_no_message():
+    """Files may have such names, and a source may have that of a file."""
+    assert decode(encode(HelloMessage(source="caf\udce9"))).source == "caf?"
+    message = seen(1)
+    message.source = "caf\udce9"
+    assert len(decode(encode(message)).detections) == 1
+
+
+MUTATED = 1_000_000
+
+
+def damaged(originals: list[bytes], rng: random.Random) -> bytes:
+    """One of them with two to eight bytes changed, sometimes cut."""
+    data = bytearray(originals[int(rng.random() * len(originals))])
+    for _ in range(2 + int(rng.random() * 7)):
+        data[int(rng.random() * len(data))] = int(rng.random() * 256)
+    if rng.random() < 0.2:
+        del data[int(rng.random() * len(data)) :]
+    return bytes(data)
+
+
+def test_a_million_mutated_messages_are_accepted_no_more_often_than_the_checksum_lets_pass():
+    """Random damage of two bytes and more passes a 16-bit checksum once in 65,536 times: 15 times in a million.
+
+    More than 44 would pass with a probability below 1e-9 (see the test of the C library). One in ten gets a checksum
+    that fits: whatever it holds, it is a message or a WireError.
+    """
     rng = random.Random(5)
-    originals = [encode(seen(n)) for n in (0, 1, 5, 10)] + [encode(CreditMessage(results=3))]
-    accepted, count = 0, 60_000
-    for _ in range(count):
-        data = bytearray(rng.choice(originals))
-        for _ in range(rng.randint(2, 8)):
-            data[rng.randrange(len(data))] = rng.randrange(256)
-        if rng.random() < 0.3:
-            del data[rng.randrange(len(data)) :]
-        if bytes(data) in originals:
+    full = {"velocity_px_s": (1.0, 2.0), "range_m": 3.0, "predicted_box": (1.0, 2.0, 3.0, 4.0)}
+    originals = [encode(seen(n)) for n in (0, 1, 5)] + [
+        encode(message)
+        for message in (
+            seen(2, full),
+            CreditMessage(results=3),
+            ClassificationMessage(**CAPTURED, classes=[DetectionRecord("", 1, 0.5)]),
+            HeartbeatMessage(t_publish_ns=1, uptime_ms=1, period_ms=1, state="lost"),
+            StatusMessage(t_publish_ns=1, t_event_ns=1, state="lost", reason="unplugged"),
+            HelloMessage(source="cam", model="m"),
+            LabelsMessage(model_id=1, first=0, total=2, labels=["cat", "dog"]),
+            ClockMessage(reply=True, t_request_ns=1),
+            ControlMessage(kinds=("status",), class_ids=(1, 2)),
+        )
+    ]
+    accepted = made_up = 0
+    for i in range(MUTATED):
+        data = damaged(originals, rng)
+        fits = i % 10 == 0 and len(data) > 6
+        if fits:
+            data = resealed(data[:4] + layout.FORMAT_HASH.to_bytes(2, "little") + data[6:])
+        elif data in originals:
             continue
         try:
-            decode(bytes(data))
-            accepted += 1
+            decode(data)
         except WireError:
-            pass
-    assert accepted <= 8  # about 0.9 expected; more than 8 in fewer than one of a million runs
+            continue
+        made_up += fits
+        accepted += not fits
+    assert 0 < accepted <= 44
+    assert made_up > MUTATED / 50, "hardly anything came as far as the numbers"

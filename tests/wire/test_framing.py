@@ -112,6 +112,16 @@ def test_a_false_prefix_inside_damage_does_not_swallow_what_follows():
     assert deframer.damaged == 1
 
 
+def test_what_is_half_there_after_damage_is_waited_for():
+    whole = framed(numbered(2), binary=True, serial=False)
+    broken = bytearray(framed(numbered(1), binary=True, serial=False))
+    broken[9] ^= 1
+    for cut in range(len(whole) + 1):
+        deframer = StreamDeframer()
+        assert deframer.feed(bytes(broken) + whole[:cut]) + deframer.feed(whole[cut:]) == [numbered(2)], cut
+        assert deframer.damaged == 1
+
+
 def test_garbage_is_counted_and_does_not_pile_up():
     for deframer, noise in ((SerialDeframer(), b"\x05" * 100_000), (StreamDeframer(), b"\x05" * 100_000)):
         assert deframer.feed(noise) == []

@@ -1,0 +1,92 @@
+"""Camera and regions in the pipeline: bearings and ranges reach the message, what lies outside does not."""
+
+import logging
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.config import RunConfig, TrackingSection
+from edge.errors import ConfigError
+from edge.geometry_config import GeometrySection, ObjectSize, RegionSection
+from edge.model import open_model
+from edge.pipeline import Pipeline
+from edge.testing import MemoryPublisher, MemorySource
+from edge.wire.decoder import decode
+from edge.wire.encoder import encode
+
+CLASSIFIER = '[[inputs]]\nname = "x"\nshape = [1, 4, 4, 3]\nlayout = "NHWC"\n[[outputs]]\nname = "y"\nshape = [1, 2]\n'
+CAMERA = """
+frame_id = "front"
+width_px = 512
+height_px = 512
+[intrinsics]
+fx_px = 400.0
+fy_px = 400.0
+cx_px = 255.5
+cy_px = 255.5
+[mount]
+height_m = 1.0
+"""
+
+
+@pytest.fixture
+def steps(catalogue):
+    """Three steps of the face model on a photo, with a configuration; the messages."""
+    catalogue("face")
+    astronaut = cv2.imread(str(next(catalogue("astronaut").glob("*.png"))))
+
+    def run(config: RunConfig) -> list:
+        publisher = MemoryPublisher()
+        model = open_model("face", config.engine)
+        pipeline = Pipeline(MemorySource([astronaut], frames=3), model, [publisher], config)
+        for _ in range(3):
+            pipeline.step()
+        model.close()
+        return [message for message in publisher.messages if message.kind == "detections"]
+
+    return run
+
+
+def test_a_polygon_keeps_what_lies_in_it_and_tells_who_came(steps, caplog):
+    left = [(0.0, 0.0), (0.6, 0.0), (0.6, 1.0), (0.0, 1.0)]
+    right = [(0.9, 0.0), (1.0, 0.0), (1.0, 1.0), (0.9, 1.0)]
+    keep = RunConfig(region=[RegionSection(name="left", kind="include", points=left)])
+    assert [len(message.detections) for message in steps(keep)] == [1, 1, 1]
+    drop = RunConfig(region=[RegionSection(name="right", kind="include", points=right)])
+    assert [len(message.detections) for message in steps(drop)] == [0, 0, 0]
+    watched = RunConfig(
+        region=[RegionSection(name="left", kind="zone", points=left)], tracking=TrackingSection(min_hits=1)
+    )
+    with caplog.at_level(logging.INFO, "harrier"):
+        steps(watched)
+    assert any("region left: enter" in record.getMessage() for record in caplog.records)
+
+
+def test_bearing_and_range_reach_the_reader(steps, tmp_path):
+    camera = tmp_path / "front.toml"
+    camera.write_text(CAMERA)
+    face = ObjectSize(height_m=0.2, height_sigma_m=0.02)
+    config = RunConfig(geometry=GeometrySection(camera=str(camera), sizes={"face": face}))
+    message = steps(config)[-1]
+    (found,) = message.detections
+    x1, y1, x2, y2 = found.box
+    assert found.bearing_rad[0] == pytest.approx(math.atan(((x1 + x2) / 2 - 256) / 400), abs=0.01)
+    assert found.bearing_rad[1] > 0  # above the middle
+    assert found.bearing_sigma_rad > 0
+    assert found.range_m == pytest.approx(0.2 * 400 / (y2 - y1), rel=0.2)
+    assert found.range_sigma_m > 0
+    (back,) = decode(encode(message)).detections
+    assert back.bearing_rad == pytest.approx(found.bearing_rad, abs=1e-4)
+    assert back.range_m == pytest.approx(found.range_m, abs=0.006)
+
+
+def test_a_classifier_has_nothing_to_place(tmp_path: Path):
+    (tmp_path / "m.null").write_text(CLASSIFIER)
+    config = RunConfig(geometry=GeometrySection(camera=str(tmp_path / "front.toml")))
+    model = open_model(str(tmp_path / "m.null"), config.engine)
+    with pytest.raises(ConfigError, match=r"no boxes to track or place: remove \[tracking\], \[geometry\]"):
+        Pipeline(MemorySource([np.zeros((8, 8, 3), np.uint8)]), model, [], config)
+    model.close()
