@@ -10,6 +10,7 @@ from edge.bench.measure import Block, Recording
 from edge.bench.sensors import PowerMeter, Sample, Sampler
 from edge.bench.session import Measured
 from edge.bench.soak import SoakLog
+from edge.timings import Stage
 
 S = 10**9
 
@@ -17,7 +18,7 @@ S = 10**9
 def block_of(start_s: float, elapsed_s: float, steps: int, age_ms: float = 5.0, **counts: object) -> Block:
     """A block of equal steps that take all of its time; ages are those named."""
     wall = np.full(steps, int(elapsed_s * S / steps))
-    stages = np.zeros((steps, 7), np.int64)
+    stages = np.zeros((steps, len(Stage)), np.int64)
     stages[:, 2] = wall
     start_ns = int(start_s * S)
     ends = start_ns + np.cumsum(wall)

@@ -20,6 +20,7 @@ from edge.bench.session import configurations, execute, measure, report_of
 from edge.bench.soak import SoakLog
 from edge.bench.summaries import distribution_of, setup_of
 from edge.errors import ConfigError, DeviceError, MissingBackendError
+from edge.timings import Stage
 
 DOCS = Path(__file__).parents[2] / "docs" / "bench.md"
 
@@ -210,7 +211,7 @@ def test_a_run_on_a_machine_that_throttles_is_marked(engine_file, options, tmp_p
 
 
 def blocks_of(stages_ms: float, wall_ms: float, n: int = 50) -> Recording:
-    stages = np.zeros((n, 7), np.int64)
+    stages = np.zeros((n, len(Stage)), np.int64)
     stages[:, 2] = int(stages_ms * 1e6)
     wall = np.full(n, int(stages_ms * 1e6))
     ends = (np.arange(1, n + 1) * wall_ms * 1e6).astype(np.int64)
@@ -250,7 +251,7 @@ def soak_of(p50_ms, p99_ms) -> list[str]:
     for i, (low, high) in enumerate(zip(p50_ms, p99_ms, strict=True)):
         age = (np.array([low] * 95 + [high] * 5) * 1e6).astype(np.int64)
         start = i * 600 * 10**9 + 1
-        log.add(Block(np.zeros((100, 7), np.int64), age, age, age, start, start + 600 * 10**9))
+        log.add(Block(np.zeros((100, len(Stage)), np.int64), age, age, age, start, start + 600 * 10**9))
     sample = SimpleNamespace(t_ns=1, rss_mb=100.0)
     return [problem.split(":")[0] for problem in log.conclude([sample]).problems]
 
