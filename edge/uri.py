@@ -66,7 +66,7 @@ def mask_secrets(text: str) -> str:
 def parse_uri(text: str) -> Uri:
     """Return the parts of a URI.
 
-    Raises: ConfigError when there is no `scheme://` or an option has no value.
+    Raises: ConfigError when there is no `scheme://`, an option has no value, or there is a zero byte.
     """
     match = re.fullmatch(r"([a-z][a-z0-9+.-]*)://(.*)", text.strip(), re.IGNORECASE | re.DOTALL)
     if not match:
@@ -76,6 +76,8 @@ def parse_uri(text: str) -> Uri:
     scheme, rest = match[1].lower(), match[2]
     if scheme in _RAW_SCHEMES:
         return Uri(text, scheme, rest, {})
+    if "\0" in unquote(rest):
+        raise ConfigError(f"'{mask_secrets(text)}' has a zero byte, which no name can have", "leave out %00")
     rest, _, query = rest.partition("?")
     strict = bool(query) and scheme not in _FOREIGN_QUERIES
     try:

@@ -52,6 +52,8 @@ def test_uris_come_apart(text, rest, options):
         ("file://x?lop=1", "unknown key 'lop': did you mean 'loop'"),
         ("file://x?fps=fast", "'fps'"),
         ("file://x?loop", "malformed query"),
+        ("unix:///tmp/a%00b", "has a zero byte"),
+        ("ws://127.0.0.1:1?page=%00", "has a zero byte"),
     ],
 )
 def test_wrong_uris_are_explained(text, says):

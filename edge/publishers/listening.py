@@ -21,9 +21,9 @@ def listening_socket(uri: Uri, host: str, port: int) -> socket.socket:
     try:
         server.bind((host, port))
         server.listen(_QUEUE)
-    except (OSError, UnicodeError) as exc:
+    except (OSError, UnicodeError, TypeError) as exc:  # TypeError: a name that cannot be one
         server.close()
-        if isinstance(exc, socket.gaierror | UnicodeError):
+        if isinstance(exc, socket.gaierror | UnicodeError | TypeError):
             raise PublishError(f"host '{host}' is not known ({exc})", "give an IP address") from exc
         if exc.errno == errno.EADDRINUSE:
             raise PublishError(

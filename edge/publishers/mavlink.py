@@ -118,6 +118,12 @@ class MavlinkPublisher(PublisherBase):
         self._thread.join(drain_s + 0.5)
 
     def _run(self) -> None:
+        try:
+            self._keep_sending()
+        except Exception as exc:  # a defect: the loop goes on, and the run says that nothing is sent
+            self.failure = f"stopped sending ({exc!r}): report this as a defect"
+
+    def _keep_sending(self) -> None:
         backoff_s = 0.2
         while True:
             try:

@@ -36,7 +36,7 @@ class _Writer(PublisherBase):
         self._stream = stream
         self._written = _WRITTEN.get(self.format, RESULT_KINDS | KEPT_KINDS)
         self._queue: queue.Queue[Message | None] = queue.Queue(_QUEUE_LENGTH)
-        self._thread = threading.Thread(target=self._write, name=f"publish {address}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"publish {address}", daemon=True)
         self._thread.start()
 
     def send(self, message: Message) -> None:
@@ -63,6 +63,12 @@ class _Writer(PublisherBase):
             self.dropped += self._queue.get_nowait() is not None
         except queue.Empty:
             pass
+
+    def _run(self) -> None:
+        try:
+            self._write()
+        except Exception as exc:  # a defect: the loop goes on, and the run says that nothing is written
+            self.failure = f"stopped writing ({exc!r}): report this as a defect"
 
     def _write(self) -> None:
         torn = False

@@ -16,6 +16,7 @@ from edge.wire.layout import STREAM_SYNC
 __all__ = ["StreamClient"]
 
 _BLOCK_BYTES = 4096  # read at a time, so that no reader keeps the others waiting
+_UNREAD_BYTES, _MOST_UNREAD_BLOCKS = 65536, 16  # taken in at the end
 _HANDSHAKE_WITHIN_NS = 5_000_000_000
 _NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _SIOCOUTQNSD = 0x894B  # Linux: bytes of a socket that have not been sent even once
@@ -83,6 +84,8 @@ class StreamClient:
                 self.ended = self.ended or "it did not finish the TLS handshake in time"
             return
         self.blocked = self._congested()
+        if self.blocked and not session.trusted:
+            session.take()  # nothing goes to it yet, but its time may be over
         while not self.blocked and (payload := self._rest or session.take()):
             try:
                 sent = self._send(payload)
@@ -115,8 +118,9 @@ class StreamClient:
         with contextlib.suppress(OSError, ValueError):
             # what is left unread would make the kernel reset the connection, and with it what is on its way
             self.sock.shutdown(socket.SHUT_WR)
-            while not self._tls and self.sock.recv(65536, socket.MSG_DONTWAIT):
-                pass
+            for _ in range(0 if self._tls else _MOST_UNREAD_BLOCKS):  # one that never stops is reset
+                if not self.sock.recv(_UNREAD_BYTES, socket.MSG_DONTWAIT):
+                    break
         self.sock.close()
 
     def _shaken(self) -> bool:

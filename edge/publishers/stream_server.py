@@ -118,12 +118,14 @@ class StreamServer(PublisherBase):
         except Exception as exc:  # a defect: the loop goes on, and the run says that nobody is served
             self.failure = f"stopped serving ({exc!r}): report this as a defect"
         finally:
-            for client in list(self._clients.values()):
-                client.close()
-            self._clients.clear()
-            for sock in (self._server, self._wake_in, self._wake_out):
-                sock.close()
-            self._selector.close()
+            with self._serving:  # the loop may be sending
+                for client in list(self._clients.values()):
+                    client.close()
+                self._clients.clear()
+                self._timed.clear()
+                for sock in (self._server, self._wake_in, self._wake_out):
+                    sock.close()
+                self._selector.close()
 
     def _serve(self) -> None:
         while not self._finished():

@@ -23,7 +23,7 @@ from edge.publishers.listening import listening_socket
 from edge.publishers.origin import origin_allowed
 from edge.publishers.outbox import Outbox
 from edge.publishers.session import Channel, ClientCounts
-from edge.publishers.websocket_reader import WebSocketReader
+from edge.publishers.websocket_reader import WebSocketReader, token_of
 from edge.uri import Uri
 from edge.wire.jsonl import encode as encode_json
 from edge.wire.messages import HelloMessage, Message
@@ -36,8 +36,8 @@ _SEND_BUFFER_BYTES = 8192  # small, so that little stale data waits in the kerne
 _NICENESS = 5  # the loop comes first
 _PING_S = 20.0  # a reader that answers no ping within half of this is gone
 _GOODBYE_S = 0.2
-_REQUEST_WITHIN_S = 5.0
-_MOST_BEGINNING = 256  # connections that ask for nothing; the rest is not let in, to keep descriptors for the robot
+_REQUEST_WITHIN_S = 5.0  # to become a reader, or to have taken the page
+_MOST_BEGINNING = 256  # connections that are no readers; the rest is not let in, to keep descriptors for the robot
 _LOG_PERIOD_S = 1.0
 _PAGE_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"}
 _SILENT = logging.Logger("websocket", logging.CRITICAL + 1)  # a stranger's broken request is no news
@@ -146,7 +146,7 @@ class WebSocketPublisher(PublisherBase):
     async def _serve(self, sock: socket.socket, context: ssl.SSLContext | None) -> None:
         """Serve until told to stop; then give readers the time they were promised and let none of them hold us up."""
         self._loop.set_exception_handler(self._trouble)
-        site = web.Server(self._answer, access_log=None, logger=_SILENT, keepalive_timeout=_REQUEST_WITHIN_S)
+        site = web.Server(self._answer, access_log=None, logger=_SILENT)
         patience_s = _REQUEST_WITHIN_S if context else None
         server = await self._loop.create_server(
             lambda: self._accept(site), sock=sock, ssl=context, ssl_handshake_timeout=patience_s
@@ -178,13 +178,10 @@ class WebSocketPublisher(PublisherBase):
             log.debug("%s: %s (%r)", self.address, context.get("message"), exc)
 
     def _accept(self, site: web.Server) -> asyncio.Protocol:
-        """Return who deals with a new connection: nobody, where too many have not yet said what they want."""
+        """Return who deals with a new connection: nobody, where too many are no readers yet."""
         self.failure = ""
-        if len(self._beginning) >= _MOST_BEGINNING:
-            # those that are gone have no transport; during a TLS handshake there is none either
-            self._beginning = {one for one in self._beginning if one.transport is not None or self._options.cert}
-            if len(self._beginning) >= _MOST_BEGINNING:
-                return _Refusal()
+        if len(self._beginning) >= _MOST_BEGINNING:  # those that are gone again count until their time is over
+            return _Refusal()
         connection = site()
         self._beginning.add(connection)
         self._loop.call_later(_REQUEST_WITHIN_S, self._expect_request, connection)
@@ -222,17 +219,10 @@ class WebSocketPublisher(PublisherBase):
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request: a reader that connects, or a browser that wants the page."""
+        if (answer := self._other_answer(request)) is not None:
+            answer.force_close()
+            return answer
         self._beginning.discard(request.protocol)
-        if request.path != "/" or request.method != "GET":
-            return web.Response(status=404, text="there is nothing here\n")
-        if request.headers.get("Upgrade", "").lower() != "websocket":
-            return self._page()
-        if not origin_allowed(request.headers.get("Origin"), request.host, self._host, self._origins):
-            self._log(request.remote, f"a page of {request.headers['Origin'][:100]!r} is not in origins=")
-            return web.Response(status=403, text="pages of this origin may not connect; see origins=\n")
-        if self._channel.full:
-            self._log(request.remote, f"{self.client_count} readers are connected already (max_clients)")
-            return web.Response(status=503, text="as many readers as may be are connected\n")
         ws = web.WebSocketResponse(
             timeout=_GOODBYE_S,
             heartbeat=_PING_S,
@@ -247,7 +237,7 @@ class WebSocketPublisher(PublisherBase):
             return ws  # it is gone already
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         session = self._channel.open(request.remote or "")
-        if token := _token_of(request):
+        if token := token_of(request):
             session.receive(encode_json(HelloMessage(token=token)))
         reader = WebSocketReader(ws, transport, session, self.format == "json")
         self._readers.add(reader)
@@ -260,6 +250,20 @@ class WebSocketPublisher(PublisherBase):
             self._channel.close(session)
             self._readers.discard(reader)
         return ws
+
+    def _other_answer(self, request: web.BaseRequest) -> web.Response | None:
+        """The page, or why this is no reader to be let in; None for one that is."""
+        if request.path != "/" or request.method != "GET":
+            return web.Response(status=404, text="there is nothing here\n")
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            return self._page()
+        if not origin_allowed(request.headers.get("Origin"), request.host, self._host, self._origins):
+            self._log(request.remote, f"a page of {request.headers['Origin'][:100]!r} is not in origins=")
+            return web.Response(status=403, text="pages of this origin may not connect; see origins=\n")
+        if self._channel.full:
+            self._log(request.remote, f"{self.client_count} readers are connected already (max_clients)")
+            return web.Response(status=503, text="as many readers as may be are connected\n")
+        return None
 
     def _page(self) -> web.Response:
         if not self._options.page:
@@ -292,9 +296,3 @@ def _options(uri: Uri) -> WebSocketOptions:
     if options.page and not Path(options.page).expanduser().is_file():
         raise ConfigError(f"page={options.page} is not a file", "give an HTML file, or leave it out")
     return options
-
-
-def _token_of(request: web.BaseRequest) -> str:
-    """Return the token that came with the request: programs can send a header, pages a query."""
-    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
-    return bearer.strip() if scheme.lower() == "bearer" else request.query.get("token", "")

@@ -9,7 +9,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from edge.clock import monotonic_ns
 from edge.publishers.session import Session
 
-__all__ = ["WebSocketReader"]
+__all__ = ["WebSocketReader", "token_of"]
 
 
 class WebSocketReader:
@@ -86,3 +86,9 @@ class WebSocketReader:
             else:
                 with contextlib.suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(self.wake.wait(), max(0.0, (due_ns - monotonic_ns()) / 1e9))
+
+
+def token_of(request: web.BaseRequest) -> str:
+    """Return the token that came with the request: programs can send a header, pages a query."""
+    scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
+    return bearer.strip() if scheme.lower() == "bearer" else request.query.get("token", "")

@@ -1,5 +1,6 @@
 """MAVLink: what a ground station or autopilot reads of results, heartbeats and silence, over UDP and a serial line."""
 
+import itertools
 import math
 import os
 import time
@@ -53,7 +54,7 @@ def beat(state: str = "streaming", flags: tuple = ()) -> HeartbeatMessage:
     return HeartbeatMessage(t_publish_ns=0, uptime_ms=1, period_ms=250, state=state, flags=flags)
 
 
-def receive(station, kind: str):
+def receive(station, kind: str | None):
     found = station.recv_match(type=kind, blocking=True, timeout=DEADLINE_S)
     assert found is not None, f"no {kind} came"
     return found
@@ -142,12 +143,25 @@ def test_heartbeats_follow_the_loop_and_its_state(station):
     assert states == [common.MAV_STATE_ACTIVE, common.MAV_STATE_CRITICAL, common.MAV_STATE_POWEROFF]
     publisher.send(beat(flags=("stale",)))  # within a second: none is due
     publisher.send(seen())
-    receive(connection, "CAMERA_TRACKING_IMAGE_STATUS")
-    assert connection.recv_match(type="HEARTBEAT", blocking=False) is None
+    assert receive(connection, None).get_type() == "CAMERA_TRACKING_IMAGE_STATUS"
     publisher._t_beat = -math.inf  # as after a second
     publisher.send(beat(flags=("stale",)))
     assert receive(connection, "HEARTBEAT").system_status == common.MAV_STATE_CRITICAL
     publisher.close()
+
+
+def test_packets_are_numbered_so_that_lost_ones_can_be_counted(station):
+    connection, uri = station
+    publisher = MavlinkPublisher(parse_uri(uri))
+    numbers = []
+    for _ in range(300):
+        publisher.send(seen())
+        numbers.append(receive(connection, "CAMERA_TRACKING_IMAGE_STATUS").get_seq())
+    publisher.close()
+    beats = publisher.sent - 300
+    assert beats >= 1
+    gaps = sum((later - earlier) % 256 != 1 for earlier, later in itertools.pairwise(numbers))
+    assert gaps < beats, "only a heartbeat may stand between two"
 
 
 def test_a_hung_loop_sends_no_heartbeat(station):
@@ -156,6 +170,17 @@ def test_a_hung_loop_sends_no_heartbeat(station):
     publisher.send(beat())
     receive(connection, "HEARTBEAT")
     assert connection.recv_match(type="HEARTBEAT", blocking=True, timeout=1.5) is None
+    publisher.close()
+
+
+def test_a_defect_is_told_and_not_taken_for_silence(station, monkeypatch):
+    monkeypatch.setattr("edge.publishers.mavlink.choose_target", lambda *_: 1 // 0)
+    publisher = MavlinkPublisher(parse_uri(station[1]))
+    publisher.send(seen())
+    deadline = time.monotonic() + DEADLINE_S
+    while not publisher.failure and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert "report this as a defect" in publisher.failure
     publisher.close()
 
 

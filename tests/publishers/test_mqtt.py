@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ from edge.publishers.base import Publisher
 from edge.registry import resolve
 from edge.testing import check_publisher
 from edge.uri import parse_uri
-from edge.wire import decoder, jsonl
+from edge.wire import decoder, encoder, jsonl
 from edge.wire.messages import DetectionsMessage, HeartbeatMessage, HelloMessage, LabelsMessage, Message
 
 paho = pytest.importorskip("paho.mqtt.client", reason="the extra 'mqtt' is not installed")
@@ -122,12 +123,31 @@ def test_who_comes_late_is_told_what_is_kept(publish, broker):
     assert publisher.dropped == 0
 
 
+def test_small_messages_are_not_held_back(broker):
+    module = pytest.importorskip("edge.publishers.mqtt_broker")
+    connection = module.BrokerConnection(module.broker_of(parse_uri(f"mqtt://{broker.address}/robot")))
+    try:
+        connection.open(DEADLINE_S)
+        assert connection._client.socket().getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    finally:
+        connection.close(said_all=True)
+
+
 def test_binary(publish, broker):
     publisher = publish(f"mqtt://{broker.address}/robot?format=binary")
     greet(publisher)
     with Subscriber(broker) as reader:
         wait_for(lambda: len(reader.messages) == 4, "four retained messages")
         assert {decoder.decode(message.payload).kind for message in reader.messages} == {"hello", "labels", "status"}
+
+
+def test_a_checksum_that_ends_like_a_line_stays_whole(publish, broker):
+    publisher = publish(f"mqtt://{broker.address}/robot?format=binary")
+    message = next(found for seq in range(100_000) if encoder.encode(found := status(seq)).endswith(b"\n"))
+    with Subscriber(broker) as reader:
+        publisher.send(message)
+        wait_for(lambda: reader.messages, "the message")
+        assert reader.messages[0].payload == encoder.encode(message)
 
 
 def test_closing_says_so_unless_the_run_did(publish, broker):

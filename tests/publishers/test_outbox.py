@@ -40,6 +40,19 @@ def test_a_flood_of_statuses_is_bounded_and_the_newest_stay():
     assert drained(outbox) == ["after"]
 
 
+def test_statuses_that_were_taken_count_no_more():
+    outbox: Outbox = Outbox()
+    for i in range(200):
+        outbox.put("status", i)
+        kind, item = outbox.take()
+        outbox.put_back(kind, item)
+        assert outbox.take() == ("status", i)
+    for i in range(64):
+        outbox.put("status", i)
+    assert drained(outbox) == list(range(64))
+    assert outbox.dropped == 0
+
+
 def test_a_greeting_waits_whole_however_long_and_a_newer_one_takes_its_place():
     outbox = filled("hello", *["labels"] * 300, "status")
     assert len(outbox) == 302

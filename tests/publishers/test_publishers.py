@@ -75,6 +75,17 @@ def test_a_message_too_large_for_its_format_does_not_stop_a_file(tmp_path):
     assert (publisher.sent, publisher.dropped) == (1, 1)
 
 
+def test_a_defect_is_told_and_does_not_stop_the_loop(tmp_path):
+    publisher = FilePublisher(parse_uri(f"file://{tmp_path}/x"))
+    publisher.encode = lambda message: 1 // 0
+    publisher.send(result(1))
+    wait_for(lambda: publisher.failure, "the failure")
+    assert "report this as a defect" in publisher.failure
+    for i in range(2000):
+        publisher.send(result(i))
+    publisher.close(0.1)
+
+
 def test_file_that_cannot_be_written_is_explained(tmp_path):
     with pytest.raises(PublishError, match="cannot write .*there is no folder .*mkdir"):
         FilePublisher(parse_uri(f"file://{tmp_path}/nowhere/out.jsonl"))

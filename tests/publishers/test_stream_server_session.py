@@ -1,12 +1,14 @@
 """One reader's side of a conversation, without sockets: tokens, credits, views, clocks, limits."""
 
 import itertools
+import time
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.clock import monotonic_ns
 from edge.publishers.access import ListenOptions
 from edge.publishers.session import Channel, Session
 from edge.wire import decoder, encoder, jsonl
@@ -87,6 +89,19 @@ def test_without_wishes_a_reader_gets_the_newest_of_everything():
     assert summary(session) == [("status", 1), ("detections", 2), ("heartbeat", 2)]
     assert (session.sent, session.dropped, channel.sent, channel.dropped) == (3, 1, 3, 1)
     assert session.due_ns is None
+
+
+def test_a_result_that_waits_for_its_reader_is_told_with_the_age_it_then_has():
+    channel, clock, session = conversation()
+    late = channel.open("late")
+    captured_ns = monotonic_ns() - 50 * MS
+    message = msgspec.structs.replace(result(1), age_ms=50.0, t_capture_local_ns=captured_ns)
+    tell(channel, message)
+    (first,) = heard(session)
+    time.sleep(0.02)
+    clock.pass_ms(20)
+    (second,) = heard(late)
+    assert second.age_ms >= first.age_ms + 19
 
 
 def test_whoever_comes_later_is_told_the_greeting_and_the_last_state_only():

@@ -16,6 +16,9 @@ from stream_readers import DEADLINE_S, Reader, on_stream, result, status, wait_f
 
 from edge.clock import monotonic_ns
 from edge.errors import ConfigError, PublishError
+from edge.publishers.access import ListenOptions
+from edge.publishers.session import Channel
+from edge.publishers.stream_client import StreamClient
 from edge.publishers.tcp import TcpPublisher
 from edge.publishers.unix import UnixPublisher
 from edge.uri import parse_uri
@@ -24,6 +27,7 @@ from edge.wire.messages import ClockMessage, ControlMessage, CreditMessage, Hell
 
 LONG = "x" * 60_000  # fills the kernel's buffers soon
 GARBAGE = [b"GET / HTTP/1.1\r\n\r\n", b"\x00", b"\xc8", os.urandom(3000), b"{" * 3000 + b"\n", b"\xc8" * 3000]
+GARBAGE += [b'{"kind":"hello","more":' + b"[" * 3000 + b"\n"]  # deeper than the interpreter goes
 
 
 @pytest.fixture
@@ -159,6 +163,7 @@ def test_a_rate_is_kept_by_a_timer_when_nothing_else_happens(serve):
     (reader,) = read_by(publisher, 1)
     reader.say(ControlMessage(max_rate_hz=5.0), ClockMessage(reply=False, t_request_ns=1))
     assert reader.next().kind == "clock"
+    time.sleep(0.05)  # until the server waits for nothing in particular
     publisher.send(result(1))
     assert reader.next().seq == 1
     publisher.send(result(2))
@@ -210,7 +215,9 @@ def test_a_person_at_a_terminal_may_press_enter(serve):
         assert reader.next().t_request_ns == 3
 
 
-@pytest.mark.parametrize("garbage", GARBAGE, ids=["http", "zero", "half a prefix", "random", "braces", "sync bytes"])
+@pytest.mark.parametrize(
+    "garbage", GARBAGE, ids=["http", "zero", "half a prefix", "random", "braces", "sync bytes", "deep"]
+)
 def test_garbage_is_hung_up_on_and_disturbs_nobody(serve, garbage):
     publisher = serve()
     good = Reader(publisher)
@@ -236,7 +243,7 @@ def test_a_message_without_end_is_hung_up_on(serve, flood):
 
 
 @pytest.mark.parametrize("block", [on_stream(ClockMessage(reply=False, t_request_ns=1)) * 50, b"\n"])
-def test_a_flood_of_requests_is_hung_up_on_while_others_are_served(serve, block):
+def test_a_flood_of_requests_is_hung_up_on_while_others_are_served(serve, block, caplog):
     publisher = serve("?max_messages_hz=100")
     with Reader(publisher) as good, Reader(publisher) as flood:
         wait_for(lambda: publisher.client_count == 2, "the connections")
@@ -248,6 +255,41 @@ def test_a_flood_of_requests_is_hung_up_on_while_others_are_served(serve, block)
         wait_for(lambda: publisher.client_count == 1, "it to be hung up on")
         publisher.send(result(1))
         assert good.next().seq == 1
+    assert "it sent more than 100 messages a second" in caplog.text
+
+
+def test_many_bad_readers_do_not_fill_the_log(serve, caplog):
+    publisher = serve()
+    for _ in range(20):
+        with Reader(publisher) as bad:
+            bad.sock.sendall(b"\x00")
+            assert bad.rest() == []
+    assert 1 <= caplog.text.count("hung up on") <= 5  # one a second
+
+
+def test_hanging_up_takes_in_only_so_much_of_what_a_reader_goes_on_sending():
+    """Else one that never stops would keep the thread that serves all others."""
+
+    class Endless:
+        family, taken, closed = socket.AF_UNIX, 0, False
+
+        def recv(self, size: int, flags: int) -> bytes:
+            self.taken += 1
+            assert self.taken < 1000
+            return b"x" * size
+
+        def send(self, data: bytes) -> int:
+            return len(data)
+
+        def shutdown(self, how: int) -> None:
+            pass
+
+        def close(self) -> None:
+            self.closed = True
+
+    sock = Endless()
+    StreamClient(sock, "rude", Channel(ListenOptions(), jsonl.encode)).close()
+    assert sock.closed
 
 
 def test_readers_that_reset_while_they_are_served_disturb_nobody(serve):

@@ -64,6 +64,7 @@ def test_a_stalled_tls_reader_delays_no_other(files):
         for i in range(1, 101):
             publisher.send(result(i, "x" * 60_000))
             assert b'"seq":%d,' % i in lines.readline()
+        assert len(publisher.clients) == 2  # a record begun was not taken up again with other bytes
         assert max(client.dropped for client in publisher.clients) > 50
         assert min(client.dropped for client in publisher.clients) == 0
     publisher.close(0.1)
@@ -82,6 +83,17 @@ def test_the_kernel_keeps_no_backlog_of_small_messages_under_tls(files):
     assert seqs == sorted(set(seqs))
     assert len(seqs) < 300
     publisher.close()
+
+
+def test_a_token_that_does_not_come_ends_it_though_the_network_takes_nothing(files, monkeypatch):
+    monkeypatch.setattr("edge.publishers.session._TOKEN_WITHIN_NS", 300_000_000)
+    monkeypatch.setattr("edge.publishers.stream_client._unsent_bytes", lambda sock: 1)
+    publisher = served(files, "&token=sesame")
+    with tls_reader(publisher, files):
+        wait_for(lambda: publisher.clients, "the handshake")
+        wait_for(lambda: not publisher.client_count, "the end of patience")
+    publisher.close()
+    assert publisher.failure == ""
 
 
 def test_whoever_does_not_speak_tls_gets_nothing_and_disturbs_nobody(files, monkeypatch):

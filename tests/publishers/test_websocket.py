@@ -196,6 +196,24 @@ def test_a_stalled_reader_delays_no_other_and_gets_the_newest_when_it_wakes(publ
         assert received.count(b'"seq":') <= counts.sent + 1
 
 
+def test_no_backlog_of_messages_waits_for_a_reader(publish):
+    """Neither in asyncio's buffers, which take 64 KB unless they are told not to."""
+    publisher = publish()
+    filler = "x" * 1000
+    with bare(publisher) as stalled:
+        for seq in range(400):
+            publisher.send(result(seq, filler))
+            wait_for(lambda: not publisher._awake, "the slot to be filled")
+        received = bytearray()
+        while b'"seq":399,' not in received:
+            block = stalled.recv(65536)
+            assert block, "hung up"
+            received += block
+        (counts,) = publisher.clients
+    assert len(received) < 60_000  # what the kernel holds; all of them are 480,000 bytes
+    assert counts.dropped > 300
+
+
 def test_a_reader_that_came_for_another_page_is_refused(publish):
     publisher = publish("?origins=http://panel.local:8000,null")
     own = publisher.address.replace("ws://", "http://")
@@ -296,7 +314,7 @@ def test_clock_credit_and_control(publish):
     publisher = publish("?control=all")
 
     async def conversation(tab: Tab) -> None:
-        await tab.say(ClockMessage(reply=False, t_request_ns=5), CreditMessage(results=1))
+        await tab.say(CreditMessage(results=1), ClockMessage(reply=False, t_request_ns=5))
         answer = await tab.next()
         assert (answer.kind, answer.t_request_ns) == ("clock", 5)
         publisher.send(result(0))
@@ -368,6 +386,19 @@ def test_connections_that_ask_for_nothing_are_ended(publish, monkeypatch):
     assert refusal(publisher) == 101
 
 
+def test_only_so_many_connections_may_be_no_readers(publish, monkeypatch):
+    monkeypatch.setattr("edge.publishers.websocket._MOST_BEGINNING", 3)
+    publisher = publish()
+    to = parse_uri(publisher.address).host_port()
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(socket.create_connection(to, timeout=DEADLINE_S))
+        wait_for(lambda: len(publisher._beginning) == 3, "the three")
+        fourth = stack.enter_context(socket.create_connection(to, timeout=DEADLINE_S))
+        fourth.settimeout(2.5)  # half of what the others have
+        assert fourth.recv(1) == b""
+
+
 def test_a_browser_gets_the_page(publish, tmp_path):
     page = tmp_path / "page.html"
     page.write_text("<title>robot</title>")
@@ -384,6 +415,36 @@ def test_a_browser_gets_the_page(publish, tmp_path):
     assert asyncio.run(get(with_page, "/page.html"))[0] == 404
     assert asyncio.run(get(without, "/"))[0] == 426
     assert asyncio.run(get(without, "/etc/passwd"))[0] == 404
+
+
+def test_who_takes_the_page_slowly_is_ended(publish, tmp_path, monkeypatch):
+    """Those who are no readers hold no descriptor for longer than it takes to become one."""
+    monkeypatch.setattr("edge.publishers.websocket._REQUEST_WITHIN_S", 0.3)
+    page = tmp_path / "page.html"
+    page.write_bytes(b"x" * 4_000_000)
+    publisher = publish(f"?page={page}")
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.settimeout(DEADLINE_S)
+        slow.connect(parse_uri(publisher.address).host_port())
+        slow.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        wait_for(lambda: publisher._beginning, "the connection to be counted")
+        wait_for(lambda: not publisher._beginning, "the end of patience")
+        taken = 0
+        with contextlib.suppress(ConnectionError):
+            while block := slow.recv(65536):
+                taken += len(block)
+        assert taken < 4_000_000
+
+
+def test_whoever_is_no_reader_is_hung_up_on_with_the_answer(publish):
+    publisher = publish()
+    with socket.create_connection(parse_uri(publisher.address).host_port(), timeout=2.5) as caller:
+        caller.sendall(b"GET /none HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        answer = b""
+        while block := caller.recv(65536):
+            answer += block
+        assert answer.startswith(b"HTTP/1.1 404")
 
 
 def test_close_lets_readers_take_what_waits_and_waits_for_no_stalled_one(publish):
