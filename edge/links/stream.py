@@ -3,6 +3,7 @@
 import select
 import socket
 import ssl
+import struct
 import threading
 
 from edge.errors import EndOfStreamError
@@ -25,12 +26,14 @@ class StreamLink:
         self._sock: socket.socket | None = None
         self._unsent = b""
         self._poll = select.poll()
+        self._patience_us = 0
 
     def attach(self, sock: socket.socket) -> None:
         """Take over a connected socket, TLS handshake done."""
-        sock.setblocking(False)
+        sock.setblocking(not isinstance(sock, ssl.SSLSocket))
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
+        self._patience_us = 0
         with self._lock:
             self._sock, self._unsent = sock, b""
 
@@ -42,12 +45,8 @@ class StreamLink:
         sock = self._sock
         if sock is None:
             raise self._gone()
-        waiting = isinstance(sock, ssl.SSLSocket) and sock.pending()  # TLS may hold bytes that poll cannot see
-        if not waiting and not self._poll.poll(timeout_s * 1000):
-            return b""
         try:
-            with self._lock:
-                data = sock.recv(_BLOCK_BYTES)
+            data = self._take_tls(sock, timeout_s) if isinstance(sock, ssl.SSLSocket) else self._take(sock, timeout_s)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return b""
         except OSError as exc:  # a publisher that is killed resets the connection: that is hanging up too
@@ -55,6 +54,21 @@ class StreamLink:
         if not data:
             raise self._gone()
         return data
+
+    def _take(self, sock: socket.socket, timeout_s: float) -> bytes:
+        """Wait in the very call that takes the bytes: polling first would make two of them when it is urgent."""
+        patience_us = max(1000, int(timeout_s * 1e6))
+        if patience_us != self._patience_us:
+            self._patience_us = patience_us
+            value = struct.pack("@ll", patience_us // 1_000_000, patience_us % 1_000_000)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+        return sock.recv(_BLOCK_BYTES)  # BlockingIOError when nothing came
+
+    def _take_tls(self, sock: ssl.SSLSocket, timeout_s: float) -> bytes:
+        if not sock.pending() and not self._poll.poll(timeout_s * 1000):  # TLS may hold bytes that poll cannot see
+            raise BlockingIOError
+        with self._lock:
+            return sock.recv(_BLOCK_BYTES)
 
     def send(self, data: bytes) -> None:
         """Send a message now, or drop it; the rest of one that was begun goes first."""
@@ -75,7 +89,7 @@ class StreamLink:
         begun = data is self._unsent
         sent = 0
         try:
-            sent = sock.send(data)
+            sent = sock.send(data) if isinstance(sock, ssl.SSLSocket) else sock.send(data, socket.MSG_DONTWAIT)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             begun = True  # TLS has encrypted it and wants the same bytes again
         except OSError:

@@ -45,6 +45,8 @@ class UdpLink:
         self._asking: socket.socket | None = None
         self._sender: tuple | None = None
         self._poll = select.poll()
+        self._patience_us = 0
+        self._buffer = memoryview(bytearray(_MOST_BYTES))
 
     def open(self, timeout_s: float) -> None:
         """Take the port, and join the group if the address is one.
@@ -72,8 +74,10 @@ class UdpLink:
             raise _explained(self._uri, exc) from exc
         self._poll = select.poll()
         for sock in {self._socket, self._asking}:
-            sock.setblocking(False)
+            sock.setblocking(self._asking is self._socket)
             self._poll.register(sock, select.POLLIN)
+        self._patience_us = 0
+        self._buffer = memoryview(bytearray(_MOST_BYTES))
 
     def receive(self, timeout_s: float) -> bytes:
         """Return one datagram, b"" when none came within `timeout_s`.
@@ -82,6 +86,8 @@ class UdpLink:
         """
         if self._socket is None or self._asking is None:
             raise EndOfStreamError(f"{self._uri.safe_text} is not open", "open it first")
+        if self._asking is self._socket:
+            return self._take(self._socket, timeout_s)
         for fd, _ in self._poll.poll(max(0.0, timeout_s) * 1000):
             sock = self._socket if fd == self._socket.fileno() else self._asking
             try:
@@ -91,12 +97,25 @@ class UdpLink:
             return data
         return b""
 
+    def _take(self, sock: socket.socket, timeout_s: float) -> bytes:
+        """Wait in the very call that takes the datagram: polling first would make two of them when it is urgent."""
+        patience_us = max(1000, int(timeout_s * 1e6))
+        if patience_us != self._patience_us:
+            self._patience_us = patience_us
+            value = struct.pack("@ll", patience_us // 1_000_000, patience_us % 1_000_000)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, value)
+        try:
+            size, self._sender = sock.recvfrom_into(self._buffer)  # a new buffer of this size each time would cost
+        except OSError:
+            return b""  # nothing in time, or an answer that says nobody is there
+        return bytes(self._buffer[:size])
+
     def send(self, data: bytes) -> None:
         """Send one datagram to whoever sent the newest one; dropped while nobody has."""
         sock, sender = self._asking, self._sender
         if sock is not None and sender is not None:
             with suppress(OSError):
-                sock.sendto(data, sender)
+                sock.sendto(data, socket.MSG_DONTWAIT, sender)
 
     def close(self) -> None:
         """Leave group and port; calling it twice is allowed."""

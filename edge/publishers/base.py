@@ -34,7 +34,7 @@ class Publisher(Protocol):
     """Brings messages to its readers: every change of state, and the newest of everything else.
 
     Built from a Uri; raises PublishError when it cannot start (port in use, unwritable file), and whatever
-    `check` raises. It encodes in a thread of its own, with `restamped`, so that ages are those of sending.
+    `check` raises. It encodes when it sends, with `restamped`, so that ages are those of sending.
     address: where readers find it, with the real port where port 0 was asked for. format: what it encodes with.
     sent and dropped count messages (per reader where there are several). failure: what is wrong just now, or "";
     a publisher goes on trying. reader_gone: the only reader it will ever have has hung up (a closed pipe).

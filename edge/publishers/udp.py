@@ -15,7 +15,6 @@ from edge.errors import ConfigError, PublishError, WireError
 from edge.publishers.base import PublisherBase, PublisherOptions, options_of
 from edge.publishers.fitting import fitted
 from edge.publishers.multicast import group_request, interface_index, is_multicast
-from edge.publishers.outbox import Outbox
 from edge.publishers.rotation import Rotation
 from edge.uri import Uri
 from edge.wire import decoder, jsonl
@@ -79,7 +78,6 @@ class UdpPublisher(PublisherBase):
         except OSError as exc:
             self._socket.close()
             raise PublishError(f"cannot send to {uri.safe_text} ({exc.strerror})", "check the interface") from exc
-        self._outbox: Outbox[Message] = Outbox()
         self._rotation = Rotation()
         self._lock = threading.Lock()
         self._deadline_s: float | None = None
@@ -90,15 +88,16 @@ class UdpPublisher(PublisherBase):
         self._thread.start()
 
     def send(self, message: Message) -> None:
-        """Hand over one message; a result that comes before the one before it was sent replaces it."""
-        with self._lock:
-            if isinstance(message, HelloMessage | LabelsMessage):
+        """Send one datagram at once: no datagram waits for a reader, and waking a thread would take longer."""
+        if isinstance(message, HelloMessage | LabelsMessage):
+            with self._lock:
                 self._rotation.put(message)
-            else:
-                before = self._outbox.dropped
-                self._outbox.put(message.kind, message)
-                self.dropped += self._outbox.dropped - before
-        self._wake()
+            self._wake()
+            return
+        try:
+            self._send_now(message)
+        except Exception as exc:
+            self.failure = f"could not send ({exc!r}): report this as a defect"
 
     def close(self, drain_s: float = 0.5) -> None:
         """Send what waits, then close the socket; datagrams already sent are the network's."""
@@ -147,12 +146,10 @@ class UdpPublisher(PublisherBase):
         while True:
             now = time.monotonic()
             with self._lock:
-                item = self._outbox.take()
                 wait_s = self._rotation.wait_s(now, idle=True)
-                greeting = self._rotation.take(now) if item is None and wait_s <= 0 else None
-            message = item[1] if item is not None else greeting
-            if message is not None:
-                self._send_now(message)
+                greeting = self._rotation.take(now) if wait_s <= 0 else None
+            if greeting is not None:
+                self._send_now(greeting)
                 continue
             if self._deadline_s is not None:
                 return
