@@ -23,9 +23,10 @@ from edge.publishers.mavlink_messages import (
 )
 from edge.publishers.outbox import Outbox
 from edge.publishers.serial_port import open_port
+from edge.structs import did_you_mean
 from edge.uri import Uri
 from edge.wire.building import restamped
-from edge.wire.messages import DetectionsMessage, HeartbeatMessage, Message, StatusMessage
+from edge.wire.messages import DetectionsMessage, HeartbeatMessage, LabelsMessage, Message, StatusMessage
 
 __all__ = ["MavlinkPublisher"]
 
@@ -96,6 +97,7 @@ class MavlinkPublisher(PublisherBase):
         self._changed = threading.Condition()
         self._closing = False
         self._track_id: int | None = None
+        self._labels: list[str] = []
         self._state = common.MAV_STATE_BOOT
         self._t_beat = -math.inf
         self._thread = threading.Thread(target=self._run, name=f"publish {self.address}", daemon=True)
@@ -103,6 +105,8 @@ class MavlinkPublisher(PublisherBase):
 
     def send(self, message: Message) -> None:
         """Put one message in the slot; greetings and labels have no place in MAVLink."""
+        if isinstance(message, LabelsMessage):
+            self._look_for_target(message)
         if message.kind in _TAKEN:
             with self._changed:
                 before = self._outbox.dropped
@@ -116,6 +120,15 @@ class MavlinkPublisher(PublisherBase):
             self._closing = True
             self._changed.notify()
         self._thread.join(drain_s + 0.5)
+
+    def _look_for_target(self, message: LabelsMessage) -> None:
+        """Say once that the model knows no such target: else nothing would ever be tracked, without a word."""
+        self._labels[message.first : message.first + len(message.labels)] = message.labels
+        target = self._options.target
+        if not target or target.isdigit() or len(self._labels) < message.total or target in self._labels:
+            return
+        log.warning("%s: the model has no class '%s': %s", self.address, target, did_you_mean(target, self._labels))
+        self._labels = []
 
     def _run(self) -> None:
         try:

@@ -1,6 +1,7 @@
 """MAVLink: what a ground station or autopilot reads of results, heartbeats and silence, over UDP and a serial line."""
 
 import itertools
+import logging
 import math
 import os
 import time
@@ -18,7 +19,7 @@ from edge.errors import ConfigError
 from edge.publishers.mavlink import MavlinkPublisher
 from edge.publishers.mavlink_messages import CameraView, choose_target
 from edge.uri import parse_uri
-from edge.wire.messages import DetectionRecord, DetectionsMessage, HeartbeatMessage, StatusMessage
+from edge.wire.messages import DetectionRecord, DetectionsMessage, HeartbeatMessage, LabelsMessage, StatusMessage
 
 DEADLINE_S = 10.0
 
@@ -239,3 +240,14 @@ def test_wrong_addresses_say_what_is_right(uri, cause):
 def test_addresses_as_other_tools_write_them():
     MavlinkPublisher.check(parse_uri("mavlink://udpout:127.0.0.1:14550"))
     MavlinkPublisher.check(parse_uri("mavlink:///dev/ttyACM0?baud=921600"))
+
+
+def test_a_target_that_the_model_does_not_know_is_said(station, caplog):
+    _, uri = station
+    publisher = MavlinkPublisher(parse_uri(f"{uri}?target=persn"))
+    with caplog.at_level(logging.WARNING, "harrier"):
+        publisher.send(LabelsMessage(model_id=1, first=0, total=3, labels=["person", "dog"]))
+        assert not caplog.records
+        publisher.send(LabelsMessage(model_id=1, first=2, total=3, labels=["cat"]))
+    publisher.close()
+    assert "no class 'persn': did you mean 'person'" in caplog.text
