@@ -90,4 +90,4 @@ if __name__ == "__main__":
     stdout, sys.stdout = sys.stdout, sys.stderr  # the generators talk
     generate(Path(__file__).parent / "ros2_msgs", here / PACKAGE)
     build(here / PACKAGE)
-    print(here, file=stdout)
+    print(here, file=stdout, flush=True)  # it is not sys.stdout any more, which alone is flushed at the end
