@@ -3,30 +3,46 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from edge.errors import ConfigError, EndOfStreamError, SourceError
+from edge.errors import ConfigError, EndOfStreamError, MissingBackendError, SourceError
 from edge.sources.capture import PICTURE_SUFFIXES, BadFrameError
 from edge.sources.images import ImagesSource
 from edge.sources.opencv import FileSource
 from edge.uri import Uri
 
-__all__ = ["Listing", "VideoFrames", "list_pictures", "read_picture_file"]
+__all__ = ["Frames", "Listing", "VideoFrames", "frames_of", "list_pictures", "read_picture_file"]
 
 _VIDEO_SUFFIXES = frozenset((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"))
-_RECORDING_SUFFIXES = frozenset((".mcap", ".bag", ".db3"))
-_KINDS = "give a folder of pictures, a video, a .txt with one path a line, or a COCO JSON"
+_OTHER_RECORDINGS = frozenset((".bag", ".db3"))
+_RECORDING_SUFFIX = ".mcap"
+_KINDS = "give a folder of pictures, a video or MCAP recording, a .txt with one path a line, or a COCO JSON"
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a reference names: picture files with their names, or one video."""
+    """What a reference names: picture files with their names, or one video or recording."""
 
     names: tuple[str, ...] = ()
     paths: tuple[Path, ...] = ()
     video: Path | None = None
+
+
+class Frames(Protocol):
+    """Pictures by number, and all of them in order."""
+
+    def frame(self, number: int) -> np.ndarray:
+        """Return picture `number`, counted from 0, (H, W, 3) uint8 BGR."""
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield all from the first on."""
+
+    def close(self) -> None:
+        """Close the file; the next picture opens it again."""
 
 
 class VideoFrames:
@@ -82,6 +98,23 @@ class VideoFrames:
             return image
 
 
+def frames_of(path: Path) -> Frames:
+    """Return the frames of a video or a recording.
+
+    Raises: MissingBackendError when the package that reads recordings is not installed.
+    """
+    if path.suffix.lower() != _RECORDING_SUFFIX:
+        return VideoFrames(path)
+    try:
+        return import_module("calibration.recordings").RecordingFrames(path)
+    except ModuleNotFoundError as exc:
+        if exc.name != "mcap":
+            raise
+        raise MissingBackendError(
+            f"{path.name} needs mcap, which is not installed", "pip install 'harrier-edge[record]'"
+        ) from exc
+
+
 def list_pictures(reference: str) -> Listing:
     """Return what a reference names; missing files of a list are kept, whoever reads them says so.
 
@@ -89,14 +122,14 @@ def list_pictures(reference: str) -> Listing:
     """
     path = Path(reference)
     suffix = path.suffix.lower()
-    if suffix in _RECORDING_SUFFIXES:
-        raise ConfigError(f"{path}: recordings cannot be read for calibration yet", "export its frames as a video")
+    if suffix in _OTHER_RECORDINGS:
+        raise ConfigError(f"{path}: of recordings only MCAP is read", "convert it with rosbags-convert")
     if path.is_dir():
         paths = sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURE_SUFFIXES and p.is_file())
         names = [p.relative_to(path).as_posix() for p in paths]
     elif not path.is_file():
         raise ConfigError(f"there is no {path}", _KINDS)
-    elif suffix in _VIDEO_SUFFIXES:
+    elif suffix in _VIDEO_SUFFIXES or suffix == _RECORDING_SUFFIX:
         return Listing(video=path)
     elif suffix == ".txt":
         names = [line.strip() for line in _text(path).splitlines() if line.strip()]

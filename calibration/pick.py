@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from calibration.frames import VideoFrames, list_pictures, read_picture_file
+from calibration.frames import frames_of, list_pictures, read_picture_file
 from calibration.sheets import contact_sheet
 from edge.errors import ConfigError, SourceError
 
@@ -140,7 +140,7 @@ def _candidates(
 def _frames(reference: str) -> Iterator[tuple[str, np.ndarray | None]]:
     listing = list_pictures(reference)
     if listing.video:
-        for number, picture in enumerate(VideoFrames(listing.video)):
+        for number, picture in enumerate(frames_of(listing.video)):
             yield f"{listing.video.stem}_frame{number:06d}", picture
         return
     for name, path in zip(listing.names, listing.paths, strict=True):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.frames import Listing, VideoFrames, list_pictures, read_picture_file
+from calibration.frames import Frames, Listing, frames_of, list_pictures, read_picture_file
 from calibration.plausibility import MIN_PICTURES, Look, are_grey, check_looks, look_at
 from edge.errors import ConfigError, SourceError
 
@@ -33,7 +33,7 @@ class CalibrationSet:
     frames: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
     grey: bool = False
-    video: VideoFrames | None = field(default=None, repr=False, compare=False)
+    video: Frames | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -122,7 +122,7 @@ def _from_video(
     reference: str, path: Path, wanted: int, progress: Callable[[int], None] | None
 ) -> tuple[CalibrationSet, list[Look]]:
     """One pass: every frame is kept until there are twice too many, then every second, and so on."""
-    video, stride = VideoFrames(path), 1
+    video, stride = frames_of(path), 1
     kept: list[tuple[int, Look]] = []
     for number, picture in enumerate(video):
         if progress:

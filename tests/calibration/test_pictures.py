@@ -74,14 +74,14 @@ def test_one_corrupt_picture_is_left_out_by_name(folder_of):
 
 def test_what_holds_no_pictures_is_refused(tmp_path, folder_of):
     (tmp_path / "empty").mkdir()
-    (tmp_path / "rec.mcap").write_bytes(b"")
+    (tmp_path / "rec.bag").write_bytes(b"")
     (tmp_path / "bad.json").write_text('{"images": 3}')
     (tmp_path / "list.txt").write_text("none.png\n")
     folder_of([scene(0)], "one")
     cases = {
         "none": "there is no",
         "empty": "no pictures in",
-        "rec.mcap": "recordings cannot be read",
+        "rec.bag": "only MCAP is read",
         "bad.json": "no COCO JSON",
         "list.txt": "no picture of .* can be read",
         "one": "1 readable pictures, fewer than 50",
