@@ -16,8 +16,8 @@ def class_color(class_id: int) -> tuple[int, int, int]:
     return blue, green, red
 
 
-def annotate(image: np.ndarray, message: DetectionsMessage | ClassificationMessage) -> None:
-    """Draw a message's detections or classes and its age on `image` (H, W, 3) uint8 BGR, in place."""
+def annotate(image: np.ndarray, message: DetectionsMessage | ClassificationMessage, caption: bool = True) -> None:
+    """Draw a message's detections or classes on `image` (H, W, 3) uint8 BGR, in place; caption: model and age, too."""
     unit = max(image.shape[0], 240) / 480  # text and lines grow with the picture
     lines = []
     if isinstance(message, DetectionsMessage):
@@ -25,7 +25,8 @@ def annotate(image: np.ndarray, message: DetectionsMessage | ClassificationMessa
             _draw_detection(image, record, unit)
     else:
         lines = [f"{record.label} {record.score:.2f}" for record in message.classes]
-    lines.append(f"{message.model}  frame {message.seq}  age {message.age_ms:.1f} ms")
+    if caption:
+        lines.append(f"{message.model}  frame {message.seq}  age {message.age_ms:.1f} ms")
     for i, line in enumerate(lines):
         _text(image, line, (round(8 * unit), round((22 + 22 * i) * unit)), (255, 255, 255), unit)
 

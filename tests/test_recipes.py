@@ -38,7 +38,7 @@ def accuracy(report: dict[str, Any], target: str) -> float:
 
 def labels_heard(printed: str) -> list[str]:
     """The classes in the lines that another process received."""
-    return [line.split(" ms  ", 1)[1] for line in printed.splitlines() if " age " in line and " ms  " in line]
+    return re.findall(r" age [\d.]+ ms(?: ±[\d.]+)?  (.*)", printed)
 
 
 def fashion(shared: Path, folder: Path, wanted: tuple[int, ...]) -> Path:

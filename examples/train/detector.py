@@ -88,7 +88,7 @@ def show(bundle: Path, pictures: Path, path: Path) -> None:
     for message in messages_of(bundle, "tflite-int8", pictures)[: SHOWN[0] * SHOWN[1]]:
         image = cv2.resize(cv2.imread(str(pictures / message.ref)), None, fx=2, fy=2)
         found = [msgspec.structs.replace(r, box=tuple(2 * v for v in r.box)) for r in message.detections]
-        annotate(image, msgspec.structs.replace(message, detections=found, age_ms=None))
+        annotate(image, msgspec.structs.replace(message, detections=found), caption=False)
         shown.append(image)
     rows = [np.hstack(shown[i : i + SHOWN[0]]) for i in range(0, len(shown) - SHOWN[0] + 1, SHOWN[0])]
     write_picture(path, np.vstack(rows))
