@@ -227,6 +227,7 @@ class WebSocketPublisher(PublisherBase):
             timeout=_GOODBYE_S,
             heartbeat=_PING_S,
             autoping=False,  # pings count as messages
+            autoclose=False,  # it would wait for a reader that is going to take the answer; `hang_up` does not
             compress=False,
             max_msg_size=self._options.max_message_bytes,
             writer_limit=0,
@@ -246,7 +247,8 @@ class WebSocketPublisher(PublisherBase):
         finally:
             over = self._stop.is_set()
             self._log(request.remote, "" if over else session.ended)
-            await reader.hang_up(WSCloseCode.GOING_AWAY if over else WSCloseCode.POLICY_VIOLATION, 2 * _GOODBYE_S)
+            code = WSCloseCode.POLICY_VIOLATION if session.ended else WSCloseCode.OK
+            await reader.hang_up(WSCloseCode.GOING_AWAY if over else code, 2 * _GOODBYE_S)
             self._channel.close(session)
             self._readers.discard(reader)
         return ws
