@@ -19,7 +19,7 @@ from edge.draw import annotate
 from edge.errors import EdgeError
 from edge.progress import Progress
 from edge.wire.jsonl import decode
-from edge.wire.messages import Message
+from edge.wire.messages import DetectionsMessage, Message
 
 FPS = 30
 SECONDS = 5
@@ -95,9 +95,10 @@ def run_and_listen(video: Path, stats: Path) -> tuple[list[Message], dict]:
     listener = subprocess.Popen([*HARRIER, "listen", address, "--json"], stdout=subprocess.PIPE)
     messages = []
     for line in listener.stdout:
-        messages.append(decode(line))
-        if messages[-1].detections is not None and messages[-1].seq % FPS == 0:
-            print(line_of(messages[-1]))
+        message = decode(line)
+        messages.append(message)
+        if isinstance(message, DetectionsMessage) and message.seq % FPS == 0:
+            print(line_of(message))
     runner.communicate()
     if runner.returncode or listener.wait():
         sys.exit(f"demo: run ended with {runner.returncode}, listen with {listener.returncode}")
@@ -106,7 +107,7 @@ def run_and_listen(video: Path, stats: Path) -> tuple[list[Message], dict]:
 
 def show(messages: list[Message], stats: dict, video: Path, picture: Path) -> None:
     """Print the latency table and write the annotated picture."""
-    seen = [message for message in messages if message.detections]
+    seen = [message for message in messages if isinstance(message, DetectionsMessage) and message.detections]
     print(
         f"\n{len(messages)} messages arrived, {len(seen)} with a face; "
         f"{stats['source_stats']['dropped']} frames were dropped"
