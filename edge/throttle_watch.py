@@ -43,5 +43,7 @@ class ThrottleWatch:
 
     def _look(self) -> None:
         first = throttle_now(self._root, self._tool)
+        # where the firmware has nothing to say, no process is started to ask it again and again
+        tool: Tool = self._tool if first.pi_flags is not None else lambda words: None
         while not self._ended.wait(self._period_s):
-            self.reason = throttle_reason(first, throttle_now(self._root, self._tool))
+            self.reason = throttle_reason(first, throttle_now(self._root, tool))

@@ -438,10 +438,10 @@ def test_a_picture_without_a_face_gives_an_empty_list(face, tmp_path):
 
 def test_a_file_one_may_not_read_is_one_line(tmp_path, capsys, monkeypatch):
     def denied(arguments):
-        raise PermissionError(13, "Permission denied", "/root/model.tflite")
+        raise PermissionError(13, "Permission denied", "/private/model.tflite")
 
     monkeypatch.setattr("edge.cli._inspect", denied)
-    assert main(["inspect", "/root/model.tflite"]) == 2
+    assert main(["inspect", "/private/model.tflite"]) == 2
     assert capsys.readouterr().err == (
-        "harrier: no permission for /root/model.tflite: give this user access to it, or choose another place\n"
+        "harrier: no permission for /private/model.tflite: give this user access to it, or choose another place\n"
     )

@@ -4,7 +4,6 @@ import logging
 import math
 import re
 import socket
-import threading
 import time
 from collections.abc import Callable
 from typing import Annotated, Protocol
@@ -13,7 +12,7 @@ import msgspec
 from pymavlink.dialects.v20 import common
 
 from edge.errors import ConfigError, EdgeError, PublishError
-from edge.publishers.base import PublisherBase, PublisherOptions, options_of
+from edge.publishers.base import PublisherOptions, options_of
 from edge.publishers.mavlink_messages import (
     CameraView,
     choose_target,
@@ -21,8 +20,8 @@ from edge.publishers.mavlink_messages import (
     obstacle_distance,
     tracking_status,
 )
-from edge.publishers.outbox import Outbox
 from edge.publishers.serial_port import open_port
+from edge.publishers.threaded import ThreadedPublisher
 from edge.structs import did_you_mean
 from edge.uri import Uri
 from edge.wire.building import restamped
@@ -33,7 +32,7 @@ __all__ = ["MavlinkPublisher"]
 log = logging.getLogger("harrier")
 
 _HEARTBEAT_S = 1.0
-_LONGEST_BACKOFF_S = 5.0
+_FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.2, 5.0
 _MESSAGES = ("tracking", "landing", "obstacle")
 _TAKEN = ("detections", "heartbeat", "status")
 Byte = Annotated[int, msgspec.Meta(ge=1, le=255)]
@@ -54,13 +53,13 @@ class _Options(PublisherOptions):
     baud: Annotated[int, msgspec.Meta(ge=300)] = 57600
 
 
-class MavlinkPublisher(PublisherBase):
+class MavlinkPublisher(ThreadedPublisher):
     """`mavlink://HOST:PORT` sends by UDP, `mavlink:///dev/ttyACM0?baud=57600` by a serial port.
 
     Options: send=tracking,landing,obstacle  target=person  score=0.5  fov=62 (horizontal, degrees)
     nearest=0.2 farthest=50 (m)  system=1  component=191.
     HEARTBEAT follows the loop, at 1 Hz: when the loop hangs, it stops. A result past its time to live is not sent as a
-    target. sent counts MAVLink messages.
+    target.
     """
 
     @staticmethod
@@ -93,33 +92,55 @@ class MavlinkPublisher(PublisherBase):
         self._kinds = options.send.split(",")
         self._view = CameraView(None if options.fov is None else math.radians(options.fov))
         self._link = common.MAVLink(None, srcSystem=options.system, srcComponent=options.component)
-        self._outbox: Outbox[Message] = Outbox()
-        self._changed = threading.Condition()
-        self._closing = False
+        self._port: _Port | None = None
+        self._why = ""  # there is no port
+        self._backoff_s, self._t_open = _FIRST_BACKOFF_S, -math.inf
         self._track_id: int | None = None
         self._labels: list[str] = []
         self._state = common.MAV_STATE_BOOT
         self._t_beat = -math.inf
-        self._thread = threading.Thread(target=self._run, name=f"publish {self.address}", daemon=True)
-        self._thread.start()
+        self.begin()
 
-    def send(self, message: Message) -> None:
-        """Put one message in the slot; greetings and labels have no place in MAVLink."""
+    def look(self) -> str:
+        """Open the port where there is none, from time to time; return why that fails, or ""."""
+        if self._port is not None:
+            return ""
+        if time.monotonic() >= self._t_open:
+            try:
+                self._port, self._why = self._open(), ""
+                self._backoff_s, self._t_beat = _FIRST_BACKOFF_S, -math.inf
+            except EdgeError as exc:
+                self._why = str(exc)
+                self._t_open = time.monotonic() + self._backoff_s
+                self._backoff_s = min(2 * self._backoff_s, _LONGEST_BACKOFF_S)
+        return self._why
+
+    def write(self, message: Message) -> bool:
+        """Send what MAVLink has of a message; greetings have no place in it.
+
+        Raises: PublishError when there is no port, or it fails.
+        """
         if isinstance(message, LabelsMessage):
             self._look_for_target(message)
-        if message.kind in _TAKEN:
-            with self._changed:
-                before = self._outbox.dropped
-                self._outbox.put(message.kind, message)
-                self.dropped += self._outbox.dropped - before
-                self._changed.notify()
+        if message.kind not in _TAKEN:
+            return False
+        if self.look() or self._port is None:
+            raise PublishError(self._why, "it is tried again")
+        packets = self._packets(restamped(message))
+        try:
+            for packet in packets:
+                self._port.write(packet.pack(self._link))
+                self._link.seq = (self._link.seq + 1) & 0xFF
+        except OSError as exc:
+            self.shut()
+            raise PublishError(f"cannot send to {self.address} ({exc})", "check that the autopilot is there") from exc
+        return bool(packets)
 
-    def close(self, drain_s: float = 0.5) -> None:
-        """Send what waits, within `drain_s`, and stop."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
-        self._thread.join(drain_s + 0.5)
+    def shut(self) -> None:
+        """Close the port."""
+        if self._port is not None:
+            self._port.close()
+            self._port = None
 
     def _look_for_target(self, message: LabelsMessage) -> None:
         """Say once that the model knows no such target: else nothing would ever be tracked, without a word."""
@@ -129,50 +150,6 @@ class MavlinkPublisher(PublisherBase):
             return
         log.warning("%s: the model has no class '%s': %s", self.address, target, did_you_mean(target, self._labels))
         self._labels = []
-
-    def _run(self) -> None:
-        try:
-            self._keep_sending()
-        except Exception as exc:  # a defect: the loop goes on, and the run says that nothing is sent
-            self.failure = f"stopped sending ({exc!r}): report this as a defect"
-
-    def _keep_sending(self) -> None:
-        backoff_s = 0.2
-        while True:
-            try:
-                port = self._open()
-            except EdgeError as exc:
-                self.failure = str(exc)
-                with self._changed:
-                    if self._changed.wait_for(lambda: self._closing, backoff_s):
-                        return
-                backoff_s = min(2 * backoff_s, _LONGEST_BACKOFF_S)
-                continue
-            backoff_s, self._t_beat = 0.2, -math.inf
-            try:
-                self._serve(port)
-                return
-            except OSError as exc:
-                self.failure = f"cannot send to {self.address} ({exc}): check that the autopilot is there"
-                with self._changed:
-                    if self._changed.wait_for(lambda: self._closing, backoff_s):
-                        return
-            finally:
-                port.close()
-
-    def _serve(self, port: "_Port") -> None:
-        """Send until closing; an OSError of the port passes through."""
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._closing or len(self._outbox))
-                item = self._outbox.take()
-            if item is None:
-                return
-            for packet in self._packets(restamped(item[1])):
-                port.write(packet.pack(self._link))
-                self._link.seq = (self._link.seq + 1) & 0xFF
-                self.sent += 1
-            self.failure = ""
 
     def _packets(self, message: Message) -> list[common.MAVLink_message]:
         found = []

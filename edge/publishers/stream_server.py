@@ -12,7 +12,7 @@ import time
 
 from edge.publishers.access import ListenOptions
 from edge.publishers.base import PublisherBase
-from edge.publishers.outbox import Outbox
+from edge.publishers.handover import Handover
 from edge.publishers.session import Channel, ClientCounts
 from edge.publishers.stream_client import StreamClient
 from edge.wire.framing import framed
@@ -49,10 +49,7 @@ class StreamServer(PublisherBase):
         self._server = server
         self._context = context
         self._channel = Channel(options, self._frame)
-        self._inbox: Outbox[Message] = Outbox()
-        self._inbox_dropped = 0
-        self._awake = False
-        self._lock = threading.Lock()
+        self._handover = Handover()
         self._serving = threading.Lock()  # held by whoever deals with readers
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
@@ -80,14 +77,13 @@ class StreamServer(PublisherBase):
 
     def send(self, message: Message) -> None:
         """Put one message in the slot and give it to the readers: a few at once, many by the server thread."""
-        with self._lock:
-            self._inbox.put(message.kind, message)
-            asleep, self._awake = not self._awake, True
+        asleep = self._handover.put(message)
         if len(self._clients) <= _READERS_AT_ONCE and self._serving.acquire(blocking=False):
             try:
                 self._offer()  # no socket ever waits, and waking a thread would take longer than this
             except Exception as exc:
                 self.failure = f"could not serve ({exc!r}): report this as a defect"
+                self._handover.awake = False  # else the thread would never be woken again
             finally:
                 self._serving.release()
             if self._timed:
@@ -157,7 +153,7 @@ class StreamServer(PublisherBase):
     def _finished(self) -> bool:
         if self._deadline_ns is None:
             return False
-        idle = not self._inbox and not any(client.pending for client in self._clients.values())
+        idle = not self._handover and not any(client.pending for client in self._clients.values())
         return idle or time.monotonic_ns() > self._deadline_ns
 
     def _patience_s(self) -> float | None:
@@ -214,17 +210,13 @@ class StreamServer(PublisherBase):
     def _offer(self) -> None:
         """Give every reader what the loop has handed over."""
         while True:
-            with self._lock:
-                taken = self._inbox.take()
-                missed = self._inbox.dropped - self._inbox_dropped
-                self._inbox_dropped += missed
-                self._awake = taken is not None
+            message, missed = self._handover.take()
             if missed:
                 self._channel.missed(missed)
-            if taken is None:
+            if message is None:
                 self._report()
                 return
-            item = self._channel.put(taken[1])
+            item = self._channel.put(message)
             for number, client in enumerate(list(self._clients.values()), 1):
                 _give_way(number)
                 if client.session is not None:

@@ -1,7 +1,8 @@
-"""What publishers over a library with threads of its own share: an outbox, and the one thread that empties it."""
+"""What publishers that only send share: an outbox, and the one thread that empties it."""
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from queue import Empty, SimpleQueue
 
 from edge.errors import EdgeError
@@ -14,7 +15,7 @@ __all__ = ["ThreadedPublisher"]
 _LOOK_S = 0.5
 
 
-class ThreadedPublisher(PublisherBase):
+class ThreadedPublisher(PublisherBase, ABC):
     """A publisher that says how one message is written; its thread does that, and the loop never waits.
 
     `begin` starts the thread, once a constructor has succeeded. `look` is called every 0.5 s.
@@ -32,20 +33,20 @@ class ThreadedPublisher(PublisherBase):
         self._look_at = 0.0
         self._thread = threading.Thread(target=self._run, name=f"publish {address}", daemon=True)
 
+    @abstractmethod
     def write(self, message: Message) -> bool:
         """Hand one message to the library; return False when it is none for these readers.
 
         Raises: EdgeError when that failed: the message is counted as dropped.
         """
-        raise NotImplementedError
 
     def look(self) -> str:
         """Return what is wrong just now even while nothing is written, such as a lost connection; else ""."""
         return ""
 
+    @abstractmethod
     def shut(self) -> None:
         """Let go of the library."""
-        raise NotImplementedError
 
     def begin(self) -> None:
         """Start writing."""

@@ -19,9 +19,9 @@ from aiohttp import WSCloseCode, web
 from edge.errors import ConfigError
 from edge.publishers.access import ListenOptions, check_access, listen_options, tls_context, warn_if_open
 from edge.publishers.base import PublisherBase
+from edge.publishers.handover import Handover
 from edge.publishers.listening import listening_socket
 from edge.publishers.origin import origin_allowed
-from edge.publishers.outbox import Outbox
 from edge.publishers.session import Channel, ClientCounts
 from edge.publishers.websocket_reader import WebSocketReader, token_of
 from edge.uri import Uri
@@ -88,10 +88,7 @@ class WebSocketPublisher(PublisherBase):
         self._readers: set[WebSocketReader] = set()
         self._beginning: set[web.RequestHandler] = set()
         self._logged_s = 0.0
-        self._inbox: Outbox[Message] = Outbox()
-        self._inbox_dropped = 0
-        self._awake = False
-        self._lock = threading.Lock()
+        self._handover = Handover()
         self._loop = asyncio.new_event_loop()
         self._closing: float | None = None
         self._stop = asyncio.Event()
@@ -112,9 +109,7 @@ class WebSocketPublisher(PublisherBase):
 
     def send(self, message: Message) -> None:
         """Put one message in the slot and wake the server thread."""
-        with self._lock:
-            self._inbox.put(message.kind, message)
-            asleep, self._awake = not self._awake, True
+        asleep = self._handover.put(message)
         if asleep:
             self._call(self._offer)
 
@@ -196,16 +191,12 @@ class WebSocketPublisher(PublisherBase):
     def _offer(self) -> None:
         """Give every reader what the loop has handed over."""
         while True:
-            with self._lock:
-                taken = self._inbox.take()
-                missed = self._inbox.dropped - self._inbox_dropped
-                self._inbox_dropped += missed
-                self._awake = taken is not None
+            message, missed = self._handover.take()
             if missed:
                 self._channel.missed(missed)
-            if taken is None:
+            if message is None:
                 break
-            item = self._channel.put(taken[1])
+            item = self._channel.put(message)
             for reader in self._readers:
                 reader.session.put(item)
                 reader.wake.set()

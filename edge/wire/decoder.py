@@ -35,6 +35,9 @@ _STRINGS = {one.kind: len(one.strings) for one in layout.LAYOUTS}
 _ALL_FLAGS = (1 << len(layout.FLAGS)) - 1
 _FLAGS_OF = [tuple(name for i, name in enumerate(layout.FLAGS) if n >> i & 1) for n in range(_ALL_FLAGS + 1)]
 _FIXED_BYTES = _HEADER.size + 2
+_SCORE, _PX, _NOW_PX, _ANGLE, _RANGE, _RATE = (
+    layout.SCALES[name] for name in ("score", "x1", "now_x1", "azimuth", "range", "max_rate_hz")
+)
 _OTHER = "run the same version of Harrier on both sides"
 
 
@@ -136,8 +139,8 @@ def _detections(head: dict, values: dict, rest: _Rest, names: Names) -> Detectio
         record = DetectionRecord(
             labels.get(class_id) or str(class_id),
             class_id,
-            score / 65535,
-            (x1 / 8, y1 / 8, x2 / 8, y2 / 8),
+            score / _SCORE,
+            (x1 / _PX, y1 / _PX, x2 / _PX, y2 / _PX),
             None if track == layout.NO_TRACK else track,
         )
         if blocks:
@@ -160,15 +163,15 @@ def _add_blocks(record: DetectionRecord, numbers: tuple, blocks: int) -> None:
         azimuth, elevation, sigma, distance, distance_sigma = numbers[:5]
         numbers = numbers[5:]
         if azimuth != layout.NO_ANGLE:
-            record.bearing_rad = (azimuth / 1e4, elevation / 1e4)
-            record.bearing_sigma_rad = None if sigma == layout.NO_SIGMA else sigma / 1e4
+            record.bearing_rad = (azimuth / _ANGLE, elevation / _ANGLE)
+            record.bearing_sigma_rad = None if sigma == layout.NO_SIGMA else sigma / _ANGLE
         if distance != layout.NO_RANGE:
-            record.range_m = distance / 100
-            record.range_sigma_m = None if distance_sigma == layout.NO_SIGMA else distance_sigma / 100
+            record.range_m = distance / _RANGE
+            record.range_sigma_m = None if distance_sigma == layout.NO_SIGMA else distance_sigma / _RANGE
     if blocks & 4 and numbers[4] != layout.NO_SIGMA:
         x1, y1, x2, y2, spread, unseen_ms = numbers
-        record.predicted_box = (x1 / 4, y1 / 4, x2 / 4, y2 / 4)
-        record.predicted_sigma_px = spread / 4
+        record.predicted_box = (x1 / _NOW_PX, y1 / _NOW_PX, x2 / _NOW_PX, y2 / _NOW_PX)
+        record.predicted_sigma_px = spread / _NOW_PX
         record.unseen_ms = float(unseen_ms) or None
 
 
@@ -178,7 +181,7 @@ def _classification(head: dict, values: dict, rest: _Rest, names: Names) -> Clas
     return ClassificationMessage(
         **_captured(head, values, names),
         classes=[
-            DetectionRecord(labels.get(c) or str(c), c, score / 65535)
+            DetectionRecord(labels.get(c) or str(c), c, score / _SCORE)
             for c, score in zip(numbers[::2], numbers[1::2], strict=True)
         ],
     )
@@ -247,7 +250,7 @@ def _control(head: dict, values: dict, rest: _Rest, names: Names) -> ControlMess
     return ControlMessage(
         **head,
         kinds=tuple(one.kind for one in layout.LAYOUTS if kinds >> one.number & 1),
-        max_rate_hz=values["max_rate_hz"] / 10,
+        max_rate_hz=values["max_rate_hz"] / _RATE,
         class_ids=rest.numbers(_RECORD["control"], values["count"]),
         command=_entry(layout.COMMANDS, values["command"], "command"),
     )

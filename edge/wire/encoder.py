@@ -36,7 +36,9 @@ _RECORD_BYTES = [struct.calcsize("<" + codes) for codes in _RECORD_BLOCKS]
 _LIMITS = {"B": (0, 0xFF), "H": (0, 0xFFFF), "I": (0, 0xFFFFFFFF), "Q": (0, (1 << 64) - 1), "h": (-0x8000, 0x7FFF)}
 _FLAG_BIT = {name: 1 << i for i, name in enumerate(layout.FLAGS)}
 _FIXED_BYTES = _HEADER.size + 2
-_SCORE, _PX, _NOW_PX, _ANGLE, _RANGE = 65535, 8, 4, 1e4, 100
+_SCORE, _PX, _NOW_PX, _ANGLE, _RANGE, _RATE = (
+    layout.SCALES[name] for name in ("score", "x1", "now_x1", "azimuth", "range", "max_rate_hz")
+)
 _MOST = -layout.NO_ANGLE - 1
 _NO_VELOCITY, _NO_ANGLES = (layout.NO_SPEED,) * 2, (layout.NO_ANGLE,) * 2
 _NO_PREDICTION = (0, 0, 0, 0, layout.NO_SIGMA, 0)
@@ -257,7 +259,7 @@ def _encode_control(message: ControlMessage, limit: int) -> bytes:
     classes = message.class_ids[: layout.MAX_COUNT]
     values = {
         "kinds": kinds,
-        "max_rate_hz": round(message.max_rate_hz * 10),
+        "max_rate_hz": round(message.max_rate_hz * _RATE),
         "command": layout.COMMANDS.index(message.command),
         "count": len(classes),
     }

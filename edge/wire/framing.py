@@ -6,6 +6,8 @@ little-endian) and a check byte, the exclusive or of those three and 0xFF, so th
 JSON lines end with a newline.
 """
 
+from abc import ABC, abstractmethod
+
 from edge.errors import WireLengthError
 from edge.wire.layout import MAX_MESSAGE_BYTES, STREAM_SYNC, crc16
 
@@ -64,16 +66,16 @@ def framed(payload: bytes, binary: bool, serial: bool) -> bytes:
     return bytes((STREAM_SYNC, low, high, STREAM_SYNC ^ low ^ high ^ 0xFF)) + payload
 
 
-class Deframer:
+class Deframer(ABC):
     """Bytes in, whole messages out. damaged counts messages that were begun and are not whole."""
 
     def __init__(self) -> None:
         self.damaged = 0
         self._pending = bytearray()
 
+    @abstractmethod
     def feed(self, block: bytes) -> list[bytes]:
         """Return the messages that are complete with this block."""
-        raise NotImplementedError
 
 
 class SerialDeframer(Deframer):

@@ -27,6 +27,7 @@ __all__ = [
     "NO_SIGMA",
     "NO_SPEED",
     "NO_TRACK",
+    "SCALES",
     "STATES",
     "STREAM_SYNC",
     "TIMESTAMPS",
@@ -220,6 +221,14 @@ LAYOUTS = (
         Block("wanted", (Field("class_id", "u16", "a class to have"),)),
     ),
 )
+
+
+SCALES = {
+    field.name: field.scale
+    for block in (*(one.body for one in LAYOUTS), *(one.record for one in LAYOUTS if one.record), *BLOCKS)
+    for field in block.fields
+}
+"""What a value is multiplied with to be written, by the name of its field."""
 
 
 def _detection_codes() -> tuple[str, ...]:

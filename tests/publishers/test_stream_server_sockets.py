@@ -97,7 +97,7 @@ def test_a_stalled_reader_gets_the_newest_first_when_it_wakes_up(serve):
         publisher.send(result(i, LONG))
         if i % 100 == 0:
             time.sleep(0.001)
-    wait_for(lambda: publisher.dropped > 0 and not publisher._inbox, "the slot to be full")
+    wait_for(lambda: publisher.dropped > 0 and not publisher._handover, "the slot to be full")
     seqs = [message.seq for message in reader.until("detections", 1999)]
     assert len(seqs) < 500  # no backlog of 2000: what the kernel held, then the newest
     assert seqs[-2] < 1999
@@ -111,7 +111,7 @@ def test_the_kernel_keeps_no_backlog_of_small_messages(serve, kind):
         for i in range(3000):
             publisher.send(result(i))
             if i % 20 == 0:
-                wait_for(lambda: not publisher._awake, "the slot to be filled")
+                wait_for(lambda: not publisher._handover.awake, "the slot to be filled")
         seqs = [message.seq for message in reader.until("detections", 2999)]
     assert seqs == sorted(set(seqs))
     assert len(seqs) < 300  # 2,304 bytes at the reader's end, and what the kernel adds to that
@@ -134,7 +134,7 @@ def test_credits_keep_a_slow_reader_fresh(serve):
     for turn in range(20):
         for i in range(6):  # 30 results a second for a reader that takes 5
             publisher.send(result(10 * turn + i))
-        wait_for(lambda: not publisher._inbox and not publisher._awake, "the slot to be filled")
+        wait_for(lambda: not publisher._handover and not publisher._handover.awake, "the slot to be filled")
         reader.say(CreditMessage(results=1))
         assert reader.next().seq == 10 * turn + 5
     (client,) = publisher.clients

@@ -78,7 +78,7 @@ def test_the_kernel_keeps_no_backlog_of_small_messages_under_tls(files):
         for i in range(3000):
             publisher.send(result(i))
             if i % 20 == 0:
-                wait_for(lambda: not publisher._awake, "the slot to be filled")
+                wait_for(lambda: not publisher._handover.awake, "the slot to be filled")
         seqs = [message.seq for message in reader.until("detections", 2999)]
     assert seqs == sorted(set(seqs))
     assert len(seqs) < 300

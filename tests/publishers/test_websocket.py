@@ -203,7 +203,7 @@ def test_no_backlog_of_messages_waits_for_a_reader(publish):
     with bare(publisher) as stalled:
         for seq in range(400):
             publisher.send(result(seq, filler))
-            wait_for(lambda: not publisher._awake, "the slot to be filled")
+            wait_for(lambda: not publisher._handover.awake, "the slot to be filled")
         received = bytearray()
         while b'"seq":399,' not in received:
             block = stalled.recv(65536)
