@@ -14,6 +14,8 @@ from edge.clock import monotonic_ns
 from edge.config import RunConfig
 from edge.errors import ConfigError, EndOfStreamError, SourceTimeoutError
 from edge.files import write_atomically
+from edge.geometry.locator import open_locator
+from edge.geometry.regions import Regions
 from edge.model import Model, open_model
 from edge.pipeline import Pipeline
 from edge.progress import Progress
@@ -165,7 +167,13 @@ def check_parts(config: RunConfig) -> list[str]:
     model_name, source_text = _required(config)
     model = open_model(model_name, config.engine, config.labels, config.thresholds.score)
     lines = [f"model   {model.name} ({model.target}, {model.manifest.decoder.family})"]
-    model.close()
+    try:
+        if config.tracking:
+            resolve("trackers", config.tracking.tracker)
+        open_locator(config.geometry, model.labels, config.thresholds.max_detections)
+        Regions(config.region, model.labels)
+    finally:
+        model.close()
     lines.append(f"source  {open_source(source_text).source_id}")
     for text in config.publish:
         uri = parse_uri(text)

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.cli import main
 from edge.config import RunConfig, TrackingSection
 from edge.errors import ConfigError
 from edge.geometry_config import GeometrySection, ObjectSize, RegionSection
@@ -90,3 +91,19 @@ def test_a_classifier_has_nothing_to_place(tmp_path: Path):
     with pytest.raises(ConfigError, match=r"no boxes to track or place: remove \[tracking\], \[geometry\]"):
         Pipeline(MemorySource([np.zeros((8, 8, 3), np.uint8)]), model, [], config)
     model.close()
+
+
+@pytest.mark.parametrize(
+    ("more", "cause"),
+    [
+        ("[geometry]\ncamera = 'none.toml'\n", "none.toml"),
+        ("[tracking]\ntracker = 'bytetrak'\n", "did you mean 'bytetrack'"),
+        ("[[region]]\nname = 'a'\nkind = 'zone'\nlabels = ['dog']\npoints = [[0, 0], [1, 0], [1, 1]]\n", "dog"),
+    ],
+)
+def test_check_looks_at_camera_tracker_and_regions(catalogue, tmp_path, capsys, more, cause):
+    catalogue("face")
+    config = tmp_path / "robot.toml"
+    config.write_text(f"model = 'face'\nsource = 'synthetic://'\n{more}")
+    assert main(["check", str(config)]) == 2
+    assert cause in capsys.readouterr().err
