@@ -58,12 +58,13 @@ def message_of(
     """Return the message of one frame's result (xyxy in source px), stamped now; it holds copies, no buffers."""
     now = monotonic_ns()
     age_s = (now - info.t_capture_ns) / 1e9
+    t_publish_ns = unix_ns_from_monotonic_ns(now)
     head: dict[str, Any] = {
         "source": info.source_id,
         "seq": info.seq,
         "flags": flags,
-        "t_publish_ns": unix_ns_from_monotonic_ns(now),
-        "t_capture_ns": unix_ns_from_monotonic_ns(info.t_capture_ns),
+        "t_publish_ns": t_publish_ns,
+        "t_capture_ns": t_publish_ns - (now - info.t_capture_ns),  # the wall clock is read once
         "age_ms": round(age_s * 1e3, 3),
         "ttl_ms": stream.ttl_ms,
         "timestamp": info.timestamp_quality,
