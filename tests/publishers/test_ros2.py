@@ -2,7 +2,6 @@
 
 import importlib
 import json
-import random
 import time
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from cyclonedds.domain import DomainParticipant
 from cyclonedds.qos import Policy, Qos
 from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic as DdsTopic
+from ros2_domains import next_domain
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from zenoh import ext
 
@@ -164,7 +164,7 @@ def test_type_hashes_are_those_that_rosbags_computes(store):
 @pytest.fixture
 def domain() -> int:
     """A domain that nobody else on this machine is likely to be in."""
-    return random.SystemRandom().randint(1, 230)
+    return next_domain()
 
 
 def dds_reader(domain: int, topic: str, kind: type, latched: bool = False) -> DataReader:

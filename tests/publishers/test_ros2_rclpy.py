@@ -7,7 +7,6 @@ HARRIER_ROS_PYTHON names that Python: of a sourced ROS 2 with vision_msgs, or of
 import json
 import os
 import queue
-import random
 import shutil
 import signal
 import subprocess
@@ -25,6 +24,7 @@ from cyclonedds.idl import make_idl_struct
 from cyclonedds.idl.types import float64
 from cyclonedds.sub import DataReader
 from cyclonedds.topic import Topic as DdsTopic
+from ros2_domains import next_domain
 
 from edge.publishers import ros2_cdr
 from edge.publishers.ros2 import Ros2Publisher
@@ -138,7 +138,7 @@ def start(ros) -> Iterator[Callable[..., Child]]:
 @pytest.fixture
 def domain() -> int:
     """A domain that nobody else on this machine is likely to be in; rclpy takes ports up to 231 only."""
-    return random.SystemRandom().randint(1, 230)
+    return next_domain()
 
 
 def detections(*found: DetectionRecord, t_ns: int = T_CAPTURE_NS) -> DetectionsMessage:
