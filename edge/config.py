@@ -1,7 +1,7 @@
 """The TOML file of `harrier run`. Command-line options override it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -16,11 +16,34 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class EngineSection(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """[engine]: threads (default: all cores up to 4), target when a bundle has several, ONNX Runtime providers."""
+    """[engine]: what runs the model.
+
+    target: which target of the bundle; "auto" for the best that runs here; kserve+grpc://HOST:PORT/MODEL or
+    kserve+http://... for a server; absent: the first that runs here. threads: default all cores up to 4. providers:
+    ONNX Runtime's. device: which of several accelerators: an Edge TPU as "usb:0", "pci:1", "0" or a bus path such as
+    "2-1.4", a CUDA device by number. preprocess: where pixels become the input tensor, on the CPU or on the GPU.
+    rebuild: "auto" builds a TensorRT engine again, from the ONNX in the bundle, where the file does not fit this board.
+
+    isolate: the engine runs in a process of its own. python: with this interpreter (implies isolate). Within
+    deadline_ms an inference answers or its process is ended and started again; start_s bounds a start, memory_mb the
+    process's memory. fallback: targets that take over, in this order, while an earlier one does not run; after
+    max_failures in a row it is left alone for retry_s, then for longer and longer.
+    """
 
     target: str | None = None
     threads: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None
     providers: list[str] = msgspec.field(default_factory=lambda: ["CPUExecutionProvider"])
+    device: str = ""
+    preprocess: Literal["cpu", "gpu"] = "cpu"
+    rebuild: Literal["auto", "never"] = "never"
+    isolate: bool = False
+    python: str | None = None
+    deadline_ms: Annotated[float, msgspec.Meta(gt=0, le=60_000)] = 1000.0
+    start_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 60.0
+    memory_mb: Positive | None = None
+    fallback: list[str] = []
+    max_failures: Positive = 3
+    retry_s: Annotated[float, msgspec.Meta(gt=0, le=3600)] = 10.0
 
 
 class Thresholds(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):

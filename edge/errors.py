@@ -7,6 +7,7 @@ EdgeError
  |    +-- ManifestError        the bundle's manifest, labels or files contradict each other
  |    +-- CatalogueError       a catalogue entry could not be fetched or verified
  |    +-- EngineError          the engine cannot load or run the file
+ |         +-- EngineLostError  4  its process, device or server does not answer just now; it may come back
  +-- DeviceError            4  something outside the process is missing, busy or silent
  |    +-- AcceleratorError     the model needs an accelerator that is not here
  |    +-- SourceError          a frame source failed
@@ -34,6 +35,7 @@ __all__ = [
     "EdgeError",
     "EndOfStreamError",
     "EngineError",
+    "EngineLostError",
     "InterruptedWorkError",
     "ManifestError",
     "MissingBackendError",
@@ -86,6 +88,12 @@ class CatalogueError(ModelError):
 
 class EngineError(ModelError):
     """The engine cannot load or run the model file."""
+
+
+class EngineLostError(EngineError):
+    """What runs the model (its process, device or server) hangs, died or is being started again; it may come back."""
+
+    exit_code = 4
 
 
 class DeviceError(EdgeError):

@@ -18,6 +18,8 @@ class Engine(Protocol):
     The list object stays the same; an entry may be replaced by `run()` when a tensor's shape is dynamic.
     Where an axis is dynamic (only the number of results may be), the spec gives its largest size or 1.
     embedded: the free-form properties the model file itself carries, {} for none.
+    lost: why it cannot run just now ("restarting after a crash"), "" while it can. While it is set, `run()` raises
+    EngineLostError at once; an engine that is in this process never sets it.
     """
 
     input_specs: Sequence[TensorSpec]
@@ -25,11 +27,12 @@ class Engine(Protocol):
     inputs: Sequence[np.ndarray]
     outputs: Sequence[np.ndarray]
     embedded: Mapping[str, str]
+    lost: str
 
     def run(self) -> None:
         """Compute the outputs from the inputs.
 
-        Raises: EngineError.
+        Raises: EngineError; EngineLostError where it may work again later. The outputs are then worth nothing.
         """
 
     def close(self) -> None:

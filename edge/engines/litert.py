@@ -34,6 +34,8 @@ EDGE_TPU_OP = "edgetpu-custom-op"
 class LiteRtEngine:
     """Runs a `.tflite` file on the CPU with XNNPACK. See `edge.engines.base.Engine` for the contract."""
 
+    lost = ""
+
     def __init__(self, path: Path, options: EngineSection) -> None:
         self._interpreter = _load(path, options.threads or min(4, os.cpu_count() or 1))
         details = self._interpreter.get_input_details()

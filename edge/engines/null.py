@@ -38,6 +38,8 @@ class NullEngine:
     The file has [[inputs]] and [[outputs]] with name, shape, dtype, layout, scale, zero_point and fill.
     """
 
+    lost = ""
+
     def __init__(self, path: Path, options: EngineSection) -> None:
         described = as_struct(read_toml(path, EngineError), _NullFile, str(path), EngineError)
         try:

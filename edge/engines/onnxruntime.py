@@ -31,6 +31,8 @@ class OnnxRuntimeEngine:
     handed over by ONNX Runtime at each run instead.
     """
 
+    lost = ""
+
     def __init__(self, path: Path, options: EngineSection) -> None:
         self._session = _load(path, options)
         self.embedded = dict(self._session.get_modelmeta().custom_metadata_map)

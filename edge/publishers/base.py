@@ -4,9 +4,10 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from edge.frame import Frame
 from edge.registry import resolve
 from edge.uri import Uri
-from edge.wire.messages import Message
+from edge.wire.messages import ClassificationMessage, DetectionsMessage, Message
 
 __all__ = ["Publisher", "PublisherBase", "PublisherOptions", "options_of"]
 
@@ -39,6 +40,7 @@ class Publisher(Protocol):
     sent and dropped count messages (per reader where there are several). failure: what is wrong just now, or "";
     a publisher goes on trying. reader_gone: the only reader it will ever have has hung up (a closed pipe).
     command: "start" or "stop" where a reader that may do so asked for it; the loop takes it and sets "" again.
+    wants_frames: whether `show` shall be called now; looked at after every result.
     """
 
     address: str
@@ -48,6 +50,7 @@ class Publisher(Protocol):
     failure: str
     reader_gone: bool
     command: str
+    wants_frames: bool
 
     @staticmethod
     def check(uri: Uri) -> None:
@@ -58,6 +61,12 @@ class Publisher(Protocol):
 
         HELLO and LABELS are also what a reader that comes later is told first, with the last STATUS. A publisher
         passes over kinds that its readers have no use for. Messages are shared: nobody changes one.
+        """
+
+    def show(self, frame: Frame, message: DetectionsMessage | ClassificationMessage) -> None:
+        """Take the picture behind a result that was just sent; returns at once and never raises.
+
+        The frame is the source's and only lent for this call: who keeps it copies it.
         """
 
     def close(self, drain_s: float = 0.5) -> None:
@@ -79,3 +88,7 @@ class PublisherBase:
         self.failure = ""
         self.reader_gone = False
         self.command = ""
+        self.wants_frames = False
+
+    def show(self, frame: Frame, message: DetectionsMessage | ClassificationMessage) -> None:
+        """Take the picture behind a result; what never sets wants_frames is never asked."""
