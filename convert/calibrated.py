@@ -19,7 +19,7 @@ from convert.workspace import Workspace, writing
 from edge.config import EngineSection
 from edge.errors import ConfigError
 from edge.manifest import sha256_of
-from edge.model import load_engine
+from edge.targets import load_engine
 from edge.tensor import TensorSpec
 
 __all__ = ["fidelity_on", "given_ranges", "halves", "input_spec", "inputs_of", "picture_files"]

@@ -24,9 +24,10 @@ from edge.evaluation.matching import Predicted, Truth, average_precision, match
 from edge.evaluation.runner import OneFrameSource, RunSettings, operating_score, seen_of
 from edge.evaluation.store import Seen
 from edge.manifest import Target
-from edge.model import Model, load_engine
+from edge.model import Model
 from edge.pipeline import Pipeline
 from edge.sources.base import FrameSource
+from edge.targets import load_engine
 
 __all__ = ["Fidelity", "compare_latency", "latency_ms"]
 

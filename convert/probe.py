@@ -14,8 +14,8 @@ from edge.errors import ManifestError, ModelError
 from edge.evaluation.datasets import read_picture
 from edge.files import write_atomically
 from edge.manifest import InputContract
-from edge.model import load_engine
 from edge.preprocess.pixels import Preprocessor
+from edge.targets import load_engine
 from edge.tensor import TensorSpec
 
 __all__ = ["columns_of", "float_error", "make_probe", "probe_inputs", "relative_error"]

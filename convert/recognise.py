@@ -16,9 +16,10 @@ from edge.config import EngineSection
 from edge.decoders.base import DecoderContext, Recognition
 from edge.errors import ConfigError, EdgeError, ManifestError
 from edge.manifest import DecoderSection, InputContract, Manifest, Target, read_labels
-from edge.model import load_engine, open_model
+from edge.model import open_model
 from edge.registry import names, resolve
 from edge.structs import as_struct, did_you_mean
+from edge.targets import load_engine
 from edge.tensor import TensorSpec
 
 __all__ = ["Described", "check_settings", "describe", "fused_head", "settled_by_values"]

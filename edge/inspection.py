@@ -6,8 +6,9 @@ from edge.bundle import locate
 from edge.config import EngineSection
 from edge.errors import ManifestError
 from edge.manifest import InputContract
-from edge.model import Model, load_engine, open_model
+from edge.model import Model, open_model
 from edge.preprocess.pixels import Preprocessor
+from edge.targets import load_engine
 from edge.tensor import TensorSpec
 
 __all__ = ["describe", "describe_tensors", "text_of"]

@@ -11,7 +11,7 @@ from edge.bundle import MANIFEST_NAME, locate
 from edge.config import EngineSection
 from edge.decoders.base import Decoder, DecoderContext, Recognition
 from edge.engines.base import Engine
-from edge.errors import AcceleratorError, ConfigError, EngineError, ManifestError, MissingBackendError
+from edge.errors import ConfigError, ManifestError
 from edge.manifest import (
     DecoderSection,
     InputContract,
@@ -19,12 +19,12 @@ from edge.manifest import (
     Target,
     read_labels,
     read_manifest,
-    verify_file,
 )
 from edge.registry import names, resolve
-from edge.structs import as_struct, did_you_mean
+from edge.structs import as_struct
+from edge.targets import load_engine, open_target
 
-__all__ = ["Model", "claims", "load_engine", "open_model"]
+__all__ = ["Model", "claims", "open_model"]
 
 _IMAGE_CURE = "export the model with an input of 1 x height x width x channels, or channels first"
 _NORMALIZATION = {"scale", "mean", "std"}
@@ -69,7 +69,7 @@ def open_model(
     """
     path, engine = locate(reference), engine or EngineSection()
     opened = _open_bundle(path, engine) if path.is_dir() else _open_file(path, engine)
-    target, file, loaded, manifest, labels, origins, notes = opened
+    target, file, loaded, manifest, labels, origins, notes, roles = opened
     try:
         if len(loaded.input_specs) != 1:
             raise ManifestError(
@@ -82,34 +82,12 @@ def open_model(
             stated = msgspec.structs.replace(manifest, labels=Path(labels_file).name)
             labels = read_labels(stated, Path(labels_file).parent)
             origins["labels"] = f"the file {labels_file}"
-        roles = manifest.targets[target].outputs
         decoder = _build_decoder(manifest.decoder, loaded, roles, labels, score_threshold)
         _check_labels(decoder, labels)
     except Exception:
         loaded.close()
         raise
     return Model(path, file, target, manifest, labels, loaded, decoder, origins, notes)
-
-
-def load_engine(file: Path, options: EngineSection) -> Engine:
-    """Return the engine for a model file, chosen by its suffix.
-
-    Raises: EngineError for a suffix no engine takes, MissingBackendError for an engine that is not installed,
-    AcceleratorError for a TensorRT engine.
-    """
-    suffix = file.suffix.lower().lstrip(".")
-    if suffix in ("engine", "plan") and suffix not in names("engines"):
-        raise AcceleratorError(
-            f"{file.name} is a TensorRT engine, which this version builds but does not run",
-            "use another target of the bundle",
-        )
-    try:
-        engine = resolve("engines", suffix)
-    except MissingBackendError:
-        raise
-    except ConfigError as exc:
-        raise EngineError(f"{file.name} is no model file an engine knows", "give a .tflite or .onnx file") from exc
-    return engine(file, options)
 
 
 def claims(engine: Engine) -> list[Recognition]:
@@ -122,34 +100,20 @@ def claims(engine: Engine) -> list[Recognition]:
     return sorted(found, key=lambda claim: claim.confidence != "certain")
 
 
-_Opened = tuple[str, Path, Engine, Manifest, list[str], dict[str, str], list[str]]
+_Opened = tuple[str, Path, Engine, Manifest, list[str], dict[str, str], list[str], dict[str, str]]
 
 
 def _open_bundle(folder: Path, options: EngineSection) -> _Opened:
     manifest = read_manifest(folder / MANIFEST_NAME)
     labels = read_labels(manifest, folder)
-    wanted = [options.target] if options.target else list(manifest.targets)
-    notes: list[str] = []
-    missing: MissingBackendError | AcceleratorError | None = None
-    for name in wanted:
-        if name not in manifest.targets:
-            raise ManifestError(f"the bundle has no target '{name}'", did_you_mean(name, list(manifest.targets)))
-        file = folder / manifest.targets[name].file
-        verify_file(file, manifest.targets[name].sha256)
-        try:
-            engine = load_engine(file, options)
-        except (MissingBackendError, AcceleratorError) as exc:
-            notes.append(f"target '{name}' was passed over: {exc}")
-            missing = missing or exc
-            continue
-        stated = str(folder / MANIFEST_NAME)
-        origins = {
-            "contract": manifest.contract_origin or f"manifest {stated}",
-            "decoder": f"manifest {stated}",
-            "labels": f"manifest {stated}",
-        }
-        return name, file, engine, manifest, labels, origins, notes
-    raise missing or ManifestError(f"{folder} has no targets", "add [targets.tflite] with a file")
+    opened = open_target(folder, manifest, options)
+    stated = str(folder / MANIFEST_NAME)
+    origins = {
+        "contract": manifest.contract_origin or f"manifest {stated}",
+        "decoder": f"manifest {stated}",
+        "labels": f"manifest {stated}",
+    }
+    return opened.name, opened.file, opened.engine, manifest, labels, origins, opened.notes, opened.target.outputs
 
 
 def _open_file(file: Path, options: EngineSection) -> _Opened:
@@ -196,7 +160,7 @@ def _described_by_file(
         notes += said.notes
     if said and stated and (left := sorted(set(guessed) - set(stated))):
         notes.append(f"the file does not state {', '.join(left)}: guessed as for {claim.family}")
-    return target, file, engine, manifest, list(said.labels) if said else [], origins, notes
+    return target, file, engine, manifest, list(said.labels) if said else [], origins, notes, claim.roles
 
 
 def _build_decoder(

@@ -13,11 +13,11 @@ from edge.errors import ConfigError
 from edge.frame import Frame, FrameInfo
 from edge.geometry.locator import Locator, open_locator
 from edge.geometry.regions import RegionEvent, Regions
+from edge.lineup import Lineup, lineup_of
 from edge.manifest import DecoderSection
 from edge.model import Model
 from edge.nms import NmsSettings, suppress
 from edge.preprocess.letterbox import Geometry
-from edge.preprocess.pixels import Preprocessor
 from edge.publishers.base import Publisher
 from edge.registry import resolve
 from edge.sources.base import FrameSource, SourceEvent
@@ -50,6 +50,7 @@ def nms_settings(section: DecoderSection, thresholds: Thresholds) -> NmsSettings
 class Pipeline:
     """Source, model and publishers, and the step that takes one frame through them.
 
+    model: one that is open, or a line-up of several of which the later ones take over (`edge.lineup`).
     The pipeline borrows its parts: whoever made them closes them. result holds the last step's Detections
     (xyxy, source px) or Classification, frame the last Frame; both are refilled by the next step.
     camera_motion, where given, is asked for the camera's own motion between two capture times (CLOCK_MONOTONIC ns): a
@@ -58,15 +59,15 @@ class Pipeline:
 
     camera_motion: Callable[[int, int], np.ndarray | None] | None = None
 
-    def __init__(self, source: FrameSource, model: Model, publishers: Sequence[Publisher], config: RunConfig) -> None:
+    def __init__(
+        self, source: FrameSource, model: Model | Lineup, publishers: Sequence[Publisher], config: RunConfig
+    ) -> None:
         self.source = source
-        self.model = model
+        self.lineup = lineup_of(model) if isinstance(model, Model) else model
+        model = self.lineup.model
         self.timings = StageTimings()
         self.nms = nms_settings(model.manifest.decoder, config.thresholds)
         self._timeout_s = config.frame_timeout_s
-        self._engine = model.engine
-        self._decoder = model.decoder
-        self._preprocess = Preprocessor(model.manifest.input, model.engine.input_specs[0], model.engine.inputs[0])
         self.publishers = publishers
         self.stream = Stream(
             source=source.source_id,
@@ -107,23 +108,21 @@ class Pipeline:
         """Take one frame from the source to the publishers and return what was published.
 
         timeout_s: how long to wait for a frame; the configuration's frame_timeout_s when None.
-        Raises: SourceTimeoutError when no frame came in time, EndOfStreamError, EngineError.
+        Raises: SourceTimeoutError when no frame came in time, EndOfStreamError, EngineError; EngineLostError when
+        no engine could run this frame but may run a later one.
         """
         laps = self.timings
         laps.start()
         self.frame = frame = self.source.read(self._timeout_s if timeout_s is None else timeout_s)
         laps.lap(Stage.WAIT)
-        geometry = self._preprocess(frame.image)
-        laps.lap(Stage.PREPROCESS)
-        self._engine.run()
-        laps.lap(Stage.INFER)
+        model, geometry = self._infer(frame.image)
         if isinstance(self.result, Classification):
-            self._decoder.decode(self._engine.outputs, self.result)
+            model.decoder.decode(model.engine.outputs, self.result)
             laps.lap(Stage.DECODE)
         else:
-            self._decoder.decode(self._engine.outputs, self._candidates)
+            model.decoder.decode(model.engine.outputs, self._candidates)
             laps.lap(Stage.DECODE)
-            self._select(self._found, geometry)
+            self._select(self._found, geometry, model.decoder.needs_nms)
             if self._regions:
                 kept = self._regions.kept(self._found, (frame.info.width_px, frame.info.height_px))
                 self._found.take(self._found, np.flatnonzero(kept))
@@ -144,7 +143,13 @@ class Pipeline:
         self._publish(message)
         laps.lap(Stage.PUBLISH)
         laps.finish(frame.info.t_capture_ns, monotonic_ns())
+        self._show(frame, message)
         return message
+
+    @property
+    def model(self) -> Model:
+        """The model that ran the last frame, or will run the first."""
+        return self.lineup.model
 
     @property
     def flags(self) -> tuple[FlagName, ...]:
@@ -195,9 +200,18 @@ class Pipeline:
         count, engine = self.timings.count, self.model.target
         self._publish(status_of(self.stream, count, state, reason, t_event_ns, engine, self.flags))
 
-    def _select(self, result: Detections, geometry: Geometry) -> None:
+    def _infer(self, image: np.ndarray) -> tuple[Model, Geometry]:
+        """Let the line-up run the frame, and tell the readers where it is not the first engine that did."""
+        lineup = self.lineup
+        try:
+            return lineup.infer(image, self.timings)
+        finally:
+            self.set_condition("degraded", lineup.reason)
+            self.set_condition("fallback", lineup.model.target if lineup.active is not lineup.members[0] else "")
+
+    def _select(self, result: Detections, geometry: Geometry, needs_nms: bool) -> None:
         candidates = self._candidates
-        if self._decoder.needs_nms:
+        if needs_nms:
             suppress(candidates, result, self.nms)
         else:
             order = np.argsort(-candidates.scores[: candidates.count], kind="stable")
@@ -216,7 +230,7 @@ class Pipeline:
         )
         score = self.nms.score_threshold
         low = min(tracker.low_score, score)
-        self._decoder.score_threshold = low
+        self.lineup.accept_from(low)
         # boxes blended by score stay what they are without the weak ones
         self.nms = msgspec.structs.replace(self.nms, score_threshold=low, blend_score=score)
         return tracker
@@ -249,3 +263,8 @@ class Pipeline:
     def _publish(self, message: Message) -> None:
         for publisher in self.publishers:
             publisher.send(message)
+
+    def _show(self, frame: Frame, message: DetectionsMessage | ClassificationMessage) -> None:
+        for publisher in self.publishers:
+            if publisher.wants_frames:
+                publisher.show(frame, message)

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from edge.clock import monotonic_ns
 from edge.config import RunConfig
-from edge.errors import ConfigError, EndOfStreamError, SourceTimeoutError
+from edge.errors import ConfigError, EndOfStreamError, EngineLostError, SourceTimeoutError
 from edge.files import write_atomically
 from edge.geometry.locator import open_locator
 from edge.geometry.regions import Regions
-from edge.model import Model, open_model
+from edge.lineup import open_lineup
+from edge.model import Model
 from edge.pipeline import Pipeline
 from edge.progress import Progress
 from edge.publishers.base import Publisher
@@ -41,10 +42,10 @@ def open_pipeline(config: RunConfig) -> Iterator[Pipeline]:
 
     Raises: EdgeError from whichever part cannot open.
     """
-    model_name, source_text = _required(config)
+    _, source_text = _required(config)
     with ExitStack() as stack:
-        model = open_model(model_name, config.engine, config.labels, config.thresholds.score)
-        stack.callback(model.close)
+        lineup = open_lineup(config)
+        stack.callback(lineup.close)
         publishers: list[Publisher] = []
         for text in config.publish:
             uri = parse_uri(text)
@@ -54,8 +55,10 @@ def open_pipeline(config: RunConfig) -> Iterator[Pipeline]:
             log.info("publishing to %s", publisher.address)
         source = open_source(source_text)
         stack.callback(source.close)
-        pipeline = Pipeline(source, model, publishers, config)
-        _say_what_runs(model)
+        pipeline = Pipeline(source, lineup, publishers, config)
+        for member in lineup.members:
+            if member.model:
+                _say_what_runs(member.model)
         pipeline.greet()
         source.start()
         yield pipeline
@@ -89,6 +92,9 @@ def run(config: RunConfig, frames: int | None = None, seconds: float | None = No
             except SourceTimeoutError as exc:
                 pipeline.relay_events()
                 watch.silence(exc)
+            except EngineLostError:  # said already; it is being started again
+                pipeline.relay_events()
+                stop.wait(_SLICE_S)
             except EndOfStreamError:
                 reason = ""
                 break
@@ -164,16 +170,18 @@ def check_parts(config: RunConfig) -> list[str]:
 
     Raises: EdgeError from the first part that is wrong.
     """
-    model_name, source_text = _required(config)
-    model = open_model(model_name, config.engine, config.labels, config.thresholds.score)
-    lines = [f"model   {model.name} ({model.target}, {model.manifest.decoder.family})"]
+    _, source_text = _required(config)
+    lineup = open_lineup(config)
     try:
+        model = lineup.model
+        lines = [f"model   {model.name} ({model.target}, {model.manifest.decoder.family})"]
+        lines += [f"fallback {member.target}" for member in lineup.members[1:] if member.model]
         if config.tracking:
             resolve("trackers", config.tracking.tracker)
         open_locator(config.geometry, model.labels, config.thresholds.max_detections)
         Regions(config.region, model.labels)
     finally:
-        model.close()
+        lineup.close()
     lines.append(f"source  {open_source(source_text).source_id}")
     for text in config.publish:
         uri = parse_uri(text)

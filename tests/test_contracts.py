@@ -14,9 +14,9 @@ from onnx_models import node, save
 from edge.config import EngineSection
 from edge.decoders.base import DecoderContext
 from edge.errors import MissingBackendError
-from edge.model import load_engine
 from edge.registry import names, resolve
 from edge.sources.base import open_source
+from edge.targets import load_engine
 from edge.tensor import Quantization, TensorSpec
 from edge.testing import MemorySource, check_decoder, check_engine, check_publisher, check_source
 from edge.uri import parse_uri

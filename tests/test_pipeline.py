@@ -8,8 +8,8 @@ import pytest
 
 from edge import catalogue as catalogue_module
 from edge.config import EngineSection, RunConfig
-from edge.errors import AcceleratorError, EndOfStreamError, ManifestError
-from edge.model import load_engine, open_model
+from edge.errors import EndOfStreamError, ManifestError
+from edge.model import open_model
 from edge.pipeline import Pipeline
 from edge.testing import MemoryPublisher, MemorySource
 from edge.timings import Stage
@@ -143,7 +143,7 @@ def test_a_bundle_passes_over_targets_that_cannot_run_here(catalogue, tmp_path, 
         f'[targets.onnx]\nfile = "m.onnx"\n[targets.cpu]\nfile = "m.tflite"\n{OUTPUTS}',
     )
     (bundle / "m.onnx").write_bytes(b"")
-    monkeypatch.setattr("edge.model.resolve", resolver_without_onnx())
+    monkeypatch.setattr("edge.targets.resolve", resolver_without_onnx())
     model = open_model(str(bundle), EngineSection())
     assert model.target == "cpu"
     assert "target 'onnx' was passed over" in model.notes[0]
@@ -186,9 +186,3 @@ def test_a_model_with_two_inputs_is_refused(tmp_path):
     (tmp_path / "manifest.toml").write_text(manifest + '[decoder]\nfamily = "classification"\n')
     with pytest.raises(ManifestError, match=r"two.null has 2 inputs .*sizes 1x2 float32.*one image input"):
         open_model(str(tmp_path), EngineSection())
-
-
-def test_a_tensorrt_engine_is_named_as_what_it_is(tmp_path):
-    (tmp_path / "m.sm86.engine").write_bytes(b"plan")
-    with pytest.raises(AcceleratorError, match="does not run"):
-        load_engine(tmp_path / "m.sm86.engine", EngineSection())

@@ -9,7 +9,7 @@ import numpy as np
 from edge.clock import monotonic_ns
 from edge.config import RunConfig
 from edge.errors import ConfigError, EndOfStreamError, SourceError, SourceTimeoutError
-from edge.model import open_model
+from edge.lineup import open_lineup
 from edge.pipeline import Pipeline
 from edge.publishers.base import Publisher
 from edge.registry import resolve
@@ -202,18 +202,16 @@ def open_second(config: RunConfig, first: Pipeline, first_config: RunConfig) -> 
         with open_pipeline(config) as pipeline:
             yield pipeline
         return
-    if not config.model:
-        raise ConfigError("no model is given", "add model = ... to the configuration")
     with ExitStack() as stack:
-        model = open_model(config.model, config.engine, config.labels, config.thresholds.score)
-        stack.callback(model.close)
+        lineup = open_lineup(config)
+        stack.callback(lineup.close)
         publishers: list[Publisher] = list(first.publishers)
         if config.publish != first_config.publish:
             publishers = []
             for uri in map(parse_uri, config.publish):
                 publishers.append(resolve("publishers", uri.scheme)(uri))
                 stack.callback(publishers[-1].close)
-        yield Pipeline(first.source, model, publishers, config)
+        yield Pipeline(first.source, lineup, publishers, config)
 
 
 def _count(block: Block, pipeline: Pipeline, before: SourceStats, dropped_before: int) -> None:

@@ -10,7 +10,7 @@ from onnx_models import node, save
 
 from edge.config import EngineSection
 from edge.errors import AcceleratorError, ConfigError, EngineError
-from edge.model import load_engine
+from edge.targets import load_engine
 from edge.testing import check_engine
 
 NULL_FILE = """

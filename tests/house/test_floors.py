@@ -8,11 +8,11 @@ from tree import modules
 from edge.registry import PLUGS
 
 FLOORS = {
-    0: "errors clock files frame tensor boxes detections locations timings",
+    0: "errors clock files frame tensor boxes detections locations events timings",
     1: "structs toml_text uri manifest config geometry_config registry wire "
     "flatbuffer tflite_file ultralytics embedded fetch catalogue bundle",
     2: "sources preprocess engines decoders nms tracking geometry publishers",
-    3: "model pipeline health realtime",
+    3: "targets model lineup pipeline health realtime",
     4: "arguments run stats throttle_watch progress draw inspection links clock_sync reception inbox feed "
     "connection client testing bench evaluation golden calibrate_camera camera_report camera_command doctor web cli "
     "__main__",

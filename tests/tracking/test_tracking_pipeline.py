@@ -100,7 +100,7 @@ def test_a_face_is_followed(astronaut):
     assert face.velocity_px_s[0] > 0
     assert publisher.messages[-1] is message
     assert (pipeline.timings.stages_ns[:, Stage.TRACK] > 0).all()
-    assert pipeline._decoder.score_threshold == pytest.approx(0.1)
+    assert pipeline.model.decoder.score_threshold == pytest.approx(0.1)
 
 
 def test_without_tracking_nothing_changes(astronaut):

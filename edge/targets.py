@@ -1,0 +1,138 @@
+"""Which target of a bundle runs here: the one that is named, or the best, and why not the others."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge.config import EngineSection
+from edge.embedded import tflite_custom_ops
+from edge.engines.base import Engine
+from edge.errors import AcceleratorError, ConfigError, EngineError, ManifestError, MissingBackendError
+from edge.manifest import Manifest, Target, verify_file
+from edge.registry import names, resolve
+from edge.structs import did_you_mean
+from edge.uri import parse_uri
+
+__all__ = ["Opened", "load_engine", "open_target", "ranked"]
+
+_TENSORRT = ("engine", "plan")
+_KINDS = ("tensorrt", "edgetpu", "provider", "tflite", "onnx", "other")  # the quickest first
+_PRECISIONS = {  # the quickest first; what is not named comes last, in the manifest's order
+    "tensorrt": ("best", "int8", "fp16", "fp32"),
+    "tflite": ("int8", "int8-io", "uint8-io", "mixed", "dynamic", "fp16", "fp32", "int16x8"),
+    "provider": ("fp16", "fp32"),
+    "onnx": ("fp32", "fp16"),  # Q/DQ is for TensorRT: on a CPU it is slower than float
+}
+_EDGE_TPU_OP = "edgetpu-custom-op"
+_MAX_DROP = 0.03  # what "auto" gives away of the best target's accuracy for speed
+
+
+@dataclass(slots=True)
+class Opened:
+    """A target's engine, loaded, with the manifest's words on it and a note on each target that was passed over."""
+
+    name: str
+    file: Path
+    target: Target
+    engine: Engine
+    notes: list[str] = field(default_factory=list)
+
+
+def load_engine(file: Path, options: EngineSection) -> Engine:
+    """Return the engine for a model file, chosen by its suffix; in a process of its own where the options say so.
+
+    Raises: EngineError for a suffix no engine takes, MissingBackendError for an engine that is not installed,
+    and what the engine raises.
+    """
+    suffix = file.suffix.lower().lstrip(".")
+    if suffix not in names("engines"):
+        try:
+            resolve("engines", suffix)
+        except ConfigError as exc:
+            raise EngineError(f"{file.name} is no model file an engine knows", "give a .tflite or .onnx file") from exc
+    return resolve("engines", suffix)(file, options)
+
+
+def open_target(folder: Path, manifest: Manifest, options: EngineSection) -> Opened:
+    """Return the engine of the target that `options` asks for: by name, by a server's URI, "auto", or the first here.
+
+    Raises: ManifestError for a target the bundle has not, and what the engine raises; where there was a choice, what
+    the first one raised.
+    """
+    wanted = options.target
+    if wanted and "://" in wanted:
+        return _remote(manifest, options)
+    notes: list[str] = []
+    if wanted and wanted != "auto":
+        order = [wanted]
+    else:
+        order = list(manifest.targets)
+        if wanted:
+            order = ranked(folder, manifest, options, notes)
+    missing: MissingBackendError | AcceleratorError | None = None
+    for name in order:
+        if name not in manifest.targets:
+            raise ManifestError(f"the bundle has no target '{name}'", did_you_mean(name, [*manifest.targets, "auto"]))
+        try:
+            opened = _local(name, folder, manifest, options)
+        except (MissingBackendError, AcceleratorError) as exc:
+            notes.append(f"target '{name}' was passed over: {exc}")
+            missing = missing or exc
+            continue
+        if wanted == "auto":
+            notes += [
+                f"target '{other}' was not needed: '{name}' is quicker" for other in order[order.index(name) + 1 :]
+            ]
+        opened.notes = notes
+        return opened
+    raise missing or ManifestError(f"{folder} has no targets", "add [targets.tflite] with a file")
+
+
+def ranked(folder: Path, manifest: Manifest, options: EngineSection, notes: list[str]) -> list[str]:
+    """Return the targets worth trying, the best first, and add to `notes` why others are not.
+
+    Accelerators come before the CPU, and of one kind the quickest precision first, unless the manifest's own figures
+    say that it loses more than 0.03 of the best target's accuracy.
+    """
+    best = max((value for value in manifest.accuracy.values() if isinstance(value, int | float)), default=None)
+    worth = []
+    for place, (name, target) in enumerate(manifest.targets.items()):
+        value = manifest.accuracy.get(name)
+        if best is not None and isinstance(value, int | float) and best - value > _MAX_DROP:
+            notes.append(f"target '{name}' was passed over: its accuracy is {value:.3f}, the best has {best:.3f}")
+            continue
+        kind = _kind(folder / target.file, options)
+        precisions = _PRECISIONS.get(kind, ())
+        precision = name.partition("-")[2]
+        speed = precisions.index(precision) if precision in precisions else len(precisions)
+        worth.append((_KINDS.index(kind), speed, place, name))
+    return [name for *_, name in sorted(worth)]
+
+
+def _kind(file: Path, options: EngineSection) -> str:
+    suffix = file.suffix.lower().lstrip(".")
+    if suffix in _TENSORRT:
+        return "tensorrt"
+    if suffix == "tflite":
+        return "edgetpu" if _EDGE_TPU_OP in tflite_custom_ops(file) else "tflite"
+    if suffix == "onnx":
+        return "onnx" if options.providers == ["CPUExecutionProvider"] else "provider"
+    return "other"
+
+
+def _local(name: str, folder: Path, manifest: Manifest, options: EngineSection) -> Opened:
+    target = manifest.targets[name]
+    file = folder / target.file
+    verify_file(file, target.sha256)
+    return Opened(name, file, target, load_engine(file, options))
+
+
+def _remote(manifest: Manifest, options: EngineSection) -> Opened:
+    """A server's model, under the name of the bundle's target whose tensors it has."""
+    uri = parse_uri(options.target or "")
+    engine = resolve("engines", uri.scheme)(uri, options)
+    try:
+        target = next(iter(manifest.targets.values()))
+    except Exception:
+        engine.close()
+        raise
+    return Opened(uri.safe_text, Path(target.file), target, engine)
