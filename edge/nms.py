@@ -11,9 +11,11 @@ import msgspec
 import numpy as np
 
 from edge.boxes import area, iou_one_to_many
+from edge.config import Thresholds
 from edge.detections import Detections
+from edge.manifest import DecoderSection
 
-__all__ = ["NmsSettings", "suppress"]
+__all__ = ["NmsSettings", "settings_of", "suppress"]
 
 Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -48,6 +50,19 @@ class NmsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     sigma: Annotated[float, msgspec.Meta(gt=0)] = 0.5
     score_threshold: Unit = 0.001
     blend_score: Unit = 0.0
+
+
+def settings_of(section: DecoderSection, thresholds: Thresholds) -> NmsSettings:
+    """Return the NMS settings: what the configuration says, else what the manifest says."""
+    return NmsSettings(
+        iou_threshold=section.iou_threshold if thresholds.iou is None else thresholds.iou,
+        class_agnostic=thresholds.class_agnostic,
+        max_detections=thresholds.max_detections,
+        max_per_class=thresholds.max_per_class,
+        method=thresholds.nms or section.nms,
+        sigma=thresholds.sigma,
+        score_threshold=section.score_threshold if thresholds.score is None else thresholds.score,
+    )
 
 
 def suppress(candidates: Detections, into: Detections, settings: NmsSettings) -> None:

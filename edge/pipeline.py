@@ -2,21 +2,22 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from queue import SimpleQueue
 
 import msgspec
 import numpy as np
 
 from edge.clock import monotonic_ns
-from edge.config import RunConfig, Thresholds
+from edge.config import RunConfig
 from edge.detections import Classification, Detections
 from edge.errors import ConfigError
+from edge.events import RegionEvent
 from edge.frame import Frame, FrameInfo
 from edge.geometry.locator import Locator, open_locator
-from edge.geometry.regions import RegionEvent, Regions
+from edge.geometry.regions import Regions
 from edge.lineup import Lineup, lineup_of
-from edge.manifest import DecoderSection
 from edge.model import Model
-from edge.nms import NmsSettings, suppress
+from edge.nms import settings_of, suppress
 from edge.preprocess.letterbox import Geometry
 from edge.publishers.base import Publisher
 from edge.registry import resolve
@@ -24,27 +25,14 @@ from edge.sources.base import FrameSource, SourceEvent
 from edge.timings import Stage, StageTimings
 from edge.tracking.base import Tracker
 from edge.tracking.camera_motion import carry_along
-from edge.wire.building import Stream, greeting, heartbeat_of, message_of, status_of
+from edge.wire.building import Stream, greeting, heartbeat_of, message_of, region_of, status_of
 from edge.wire.messages import ClassificationMessage, DetectionsMessage, FlagName, Message, SourceState
 
-__all__ = ["Pipeline", "nms_settings"]
+__all__ = ["Pipeline"]
 
 _TOP_CLASSES = 5
 
 log = logging.getLogger("harrier")
-
-
-def nms_settings(section: DecoderSection, thresholds: Thresholds) -> NmsSettings:
-    """Return the NMS settings: what the configuration says, else what the manifest says."""
-    return NmsSettings(
-        iou_threshold=section.iou_threshold if thresholds.iou is None else thresholds.iou,
-        class_agnostic=thresholds.class_agnostic,
-        max_detections=thresholds.max_detections,
-        max_per_class=thresholds.max_per_class,
-        method=thresholds.nms or section.nms,
-        sigma=thresholds.sigma,
-        score_threshold=section.score_threshold if thresholds.score is None else thresholds.score,
-    )
 
 
 class Pipeline:
@@ -64,27 +52,34 @@ class Pipeline:
     ) -> None:
         self.source = source
         self.lineup = lineup_of(model) if isinstance(model, Model) else model
-        model = self.lineup.model
         self.timings = StageTimings()
-        self.nms = nms_settings(model.manifest.decoder, config.thresholds)
-        self._timeout_s = config.frame_timeout_s
         self.publishers = publishers
-        self.stream = Stream(
-            source=source.source_id,
-            model=model.name,
-            labels=tuple(model.labels),
-            ttl_ms=config.wire.ttl_ms,
-            heartbeat_ms=config.wire.heartbeat_ms,
-        )
         self.frame: Frame | None = None
         self.state: SourceState = "connecting"
+        self.region_events: list[RegionEvent] = []
+        self._config = config
+        self._timeout_s = config.frame_timeout_s
         self._t_start_ns = monotonic_ns()
         self._t_newest_ns: int | None = None
         self._t_beat_ns = 0
         self._frame_wh = (0, 0)
         self._conditions: dict[FlagName, str] = {}
         self._held: list[SourceEvent] = []
-        self.region_events: list[RegionEvent] = []
+        self._asked: SimpleQueue[Callable[[Pipeline], None]] = SimpleQueue()
+        self._fit(self.lineup.model)
+
+    def _fit(self, model: Model) -> None:
+        """Make what stands behind the engine: for boxes or for classes, with what is configured."""
+        config = self._config
+        self.nms = settings_of(model.manifest.decoder, config.thresholds)
+        self.stream = Stream(
+            source=self.source.source_id,
+            model=model.name,
+            labels=tuple(model.labels),
+            ttl_ms=config.wire.ttl_ms,
+            heartbeat_ms=config.wire.heartbeat_ms,
+        )
+        self._tracker: Tracker | None = None
         self._locator: Locator | None = None
         self._regions: Regions | None = None
         self.result: Detections | Classification
@@ -97,6 +92,9 @@ class Pipeline:
             if self._tracker:
                 self._found = Detections(config.thresholds.max_detections, points)
             self._locator = open_locator(config.geometry, model.labels, config.thresholds.max_detections)
+            if self._locator:
+                frame_id, base_frame_id = self._locator.frame_ids
+                self.stream = msgspec.structs.replace(self.stream, frame_id=frame_id, base_frame_id=base_frame_id)
             self._regions = Regions(config.region, model.labels) if config.region else None
         elif config.tracking or config.geometry.camera or config.region:
             cure = "remove [tracking], [geometry] and [[region]]"
@@ -169,6 +167,31 @@ class Pipeline:
         text = f"{flag}: {reason}" if reason else f"no longer {flag}"
         log.warning("%s", text)
         self.publish_status(self.state, text, monotonic_ns())
+
+    def ask(self, action: Callable[["Pipeline"], None]) -> None:
+        """Have `action` done between two frames by the thread that runs them; from any thread, returns at once."""
+        self._asked.put(action)
+
+    def do_asked(self) -> None:
+        """Do what was asked for since the last time."""
+        while not self._asked.empty():
+            self._asked.get()(self)
+
+    def use(self, lineup: Lineup) -> Lineup:
+        """Let another line-up run the next frame, and return the one that did until now, which stays open.
+
+        Tracks begin anew, and readers are told the new model and its labels.
+        Raises: ConfigError when its results do not fit what is configured; the old one then goes on.
+        """
+        old, self.lineup = self.lineup, lineup
+        try:
+            self._fit(lineup.model)
+        except ConfigError:
+            self.lineup = old
+            self._fit(old.model)
+            raise
+        self.greet()
+        return old
 
     def greet(self) -> None:
         """Tell the readers, those of now and those to come, what this stream is."""
@@ -257,6 +280,7 @@ class Pipeline:
             self.region_events = self._regions.events(result, frame_wh, info.t_capture_ns)
             for event in self.region_events:
                 log.info("region %s: %s, class %s, track %s", event.region, event.kind, event.class_id, event.track_id)
+                self._publish(region_of(event, info, self.stream, tuple(self._conditions)))
         if self._locator:
             self._locator.locate(result, frame_wh)
 

@@ -78,6 +78,7 @@ def run(config: RunConfig, frames: int | None = None, seconds: float | None = No
         reason = "stopped"
         resting_from: SourceState | None = None
         while not stop.is_set() and (deadline is None or time.monotonic() < deadline):
+            pipeline.do_asked()
             pipeline.set_condition("throttled", throttle.reason)
             resting_from = _obey(pipeline, resting_from)
             if resting_from is not None:

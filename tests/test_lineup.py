@@ -3,11 +3,12 @@
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from edge import model
-from edge.config import EngineSection, RunConfig
+from edge.config import EngineSection, RunConfig, TrackingSection
 from edge.engines.null import NullEngine
 from edge.errors import AcceleratorError, ConfigError, EngineError, EngineLostError
 from edge.lineup import Lineup, open_lineup
@@ -250,3 +251,38 @@ def test_a_run_goes_on_while_the_only_engine_is_lost(bundle, monkeypatch, tmp_pa
     lines = (tmp_path / "out.jsonl").read_text().splitlines()
     assert sum('"classification"' in line for line in lines) == 12
     assert any("degraded: first: restarting" in line for line in lines)
+
+
+def test_another_lineup_takes_over_between_two_frames(make, bundle):
+    pipeline, publisher, _ = make()
+    assert top_score(pipeline.step()) == 0.5
+    other = open_lineup(config_of(bundle, target="third", fallback=[]))
+    kept = []
+    pipeline.ask(lambda asked: kept.append(asked.use(other)))
+    assert not kept  # the thread that runs the frames does it
+    pipeline.do_asked()
+    message = pipeline.step()
+    assert (message.seq, top_score(message)) == (1, 0.7)
+    assert kept[0].members[0].target == "first"
+    assert kept[0].members[0].model is not None
+    assert [m.kind for m in publisher.messages if m.kind in ("hello", "classification")][-2:] == [
+        "hello",
+        "classification",
+    ]
+    other.close()
+
+
+def test_a_lineup_that_does_not_fit_the_configuration_changes_nothing(catalogue, bundle):
+    config = RunConfig(model="face", tracking=TrackingSection())
+    lineup = open_lineup(config)
+    picture = cv2.imread(str(next(catalogue("astronaut").glob("*.png"))))
+    pipeline = Pipeline(MemorySource([picture]), lineup, [], config)
+    pipeline.step()
+    assert pipeline.step().detections  # a track needs two frames
+    other = open_lineup(config_of(bundle))
+    with pytest.raises(ConfigError, match="finds no boxes to track"):
+        pipeline.use(other)
+    pipeline.step()
+    assert pipeline.step().detections
+    other.close()
+    lineup.close()
