@@ -10,7 +10,7 @@ import numpy as np
 from edge.clock import monotonic_ns
 from edge.config import RunConfig
 from edge.detections import Classification, Detections
-from edge.errors import ConfigError
+from edge.errors import ConfigError, EngineError
 from edge.events import RegionEvent
 from edge.frame import Frame, FrameInfo
 from edge.geometry.locator import Locator, open_locator
@@ -40,7 +40,8 @@ class Pipeline:
 
     model: one that is open, or a line-up of several of which the later ones take over (`edge.lineup`).
     The pipeline borrows its parts: whoever made them closes them. result holds the last step's Detections
-    (xyxy, source px) or Classification, frame the last Frame; both are refilled by the next step.
+    (xyxy, source px) or Classification, frame the last Frame; both are refilled by the next step. t_newest_ns: when the
+    newest result's frame was captured (CLOCK_MONOTONIC). conditions: what is not as it was asked for, and why.
     camera_motion, where given, is asked for the camera's own motion between two capture times (CLOCK_MONOTONIC ns): a
     (3, 3) float64 homography, current from previous px, or None where it does not know (`edge.tracking.camera_motion`).
     """
@@ -60,10 +61,10 @@ class Pipeline:
         self._config = config
         self._timeout_s = config.frame_timeout_s
         self._t_start_ns = monotonic_ns()
-        self._t_newest_ns: int | None = None
+        self.t_newest_ns: int | None = None
         self._t_beat_ns = 0
         self._frame_wh = (0, 0)
-        self._conditions: dict[FlagName, str] = {}
+        self.conditions: dict[FlagName, str] = {}
         self._held: list[SourceEvent] = []
         self._asked: SimpleQueue[Callable[[Pipeline], None]] = SimpleQueue()
         self._fit(self.lineup.model)
@@ -130,7 +131,7 @@ class Pipeline:
                 laps.lap(Stage.TRACK)
             self._place(frame.info, self.result)
             laps.lap(Stage.LOCATE)
-        self._t_newest_ns = frame.info.t_capture_ns
+        self.t_newest_ns = frame.info.t_capture_ns
         self.relay_events()
         if self._frame_wh != (frame.info.width_px, frame.info.height_px):
             self._frame_wh = (frame.info.width_px, frame.info.height_px)
@@ -141,7 +142,9 @@ class Pipeline:
         self._publish(message)
         laps.lap(Stage.PUBLISH)
         laps.finish(frame.info.t_capture_ns, monotonic_ns())
-        self._show(frame, message)
+        for publisher in self.publishers:
+            if publisher.wants_frames:
+                publisher.show(frame, message)
         return message
 
     @property
@@ -152,18 +155,18 @@ class Pipeline:
     @property
     def flags(self) -> tuple[FlagName, ...]:
         """What readers must know of every message: stale while the newest result is older than its time to live."""
-        newest = self._t_newest_ns
+        newest = self.t_newest_ns
         fresh = newest is not None and (monotonic_ns() - newest) / 1e6 <= self.stream.ttl_ms
-        return (*self._conditions, *(() if fresh else ("stale",)))
+        return (*self.conditions, *(() if fresh else ("stale",)))
 
     def set_condition(self, flag: FlagName, reason: str) -> None:
         """Raise a flag of every message to come, or lower it with reason ""; a change is told as a status."""
-        if reason == self._conditions.get(flag, ""):
+        if reason == self.conditions.get(flag, ""):
             return
         if reason:
-            self._conditions[flag] = reason
+            self.conditions[flag] = reason
         else:
-            del self._conditions[flag]
+            del self.conditions[flag]
         text = f"{flag}: {reason}" if reason else f"no longer {flag}"
         log.warning("%s", text)
         self.publish_status(self.state, text, monotonic_ns())
@@ -214,7 +217,7 @@ class Pipeline:
         if now - self._t_beat_ns >= self.stream.heartbeat_ms * 1_000_000:
             self._t_beat_ns = now
             count = self.timings.count
-            beat = heartbeat_of(self.stream, count, self.state, self._t_start_ns, self._t_newest_ns, self.flags)
+            beat = heartbeat_of(self.stream, count, self.state, self._t_start_ns, self.t_newest_ns, self.flags)
             self._publish(beat)
 
     def publish_status(self, state: SourceState, reason: str, t_event_ns: int) -> None:
@@ -228,6 +231,9 @@ class Pipeline:
         lineup = self.lineup
         try:
             return lineup.infer(image, self.timings)
+        except EngineError:
+            self.timings.hold()
+            raise
         finally:
             self.set_condition("degraded", lineup.reason)
             self.set_condition("fallback", lineup.model.target if lineup.active is not lineup.members[0] else "")
@@ -260,8 +266,8 @@ class Pipeline:
 
     def _track(self, tracker: Tracker, info: FrameInfo, result: Detections) -> None:
         moved = None
-        if self.camera_motion and self._t_newest_ns is not None:
-            moved = self.camera_motion(self._t_newest_ns, info.t_capture_ns)
+        if self.camera_motion and self.t_newest_ns is not None:
+            moved = self.camera_motion(self.t_newest_ns, info.t_capture_ns)
         tracker.update(self._found, result, info.t_capture_ns, moved)
         boxes = result.xyxy[: result.count].reshape(-1, 2, 2)  # a filtered box may reach over the edge
         np.clip(boxes, 0, (info.width_px, info.height_px), out=boxes)
@@ -280,15 +286,10 @@ class Pipeline:
             self.region_events = self._regions.events(result, frame_wh, info.t_capture_ns)
             for event in self.region_events:
                 log.info("region %s: %s, class %s, track %s", event.region, event.kind, event.class_id, event.track_id)
-                self._publish(region_of(event, info, self.stream, tuple(self._conditions)))
+                self._publish(region_of(event, info, self.stream, tuple(self.conditions)))
         if self._locator:
             self._locator.locate(result, frame_wh)
 
     def _publish(self, message: Message) -> None:
         for publisher in self.publishers:
             publisher.send(message)
-
-    def _show(self, frame: Frame, message: DetectionsMessage | ClassificationMessage) -> None:
-        for publisher in self.publishers:
-            if publisher.wants_frames:
-                publisher.show(frame, message)

@@ -3,6 +3,7 @@
 import threading
 from pathlib import Path
 
+from edge.bench.fingerprint import temperatures_c
 from edge.bench.reading import Tool, run_tool
 from edge.bench.throttle import Throttle, throttle_now
 
@@ -26,10 +27,11 @@ def throttle_reason(first: Throttle, now: Throttle) -> str:
 
 
 class ThrottleWatch:
-    """A thread that keeps `reason` up to date; a context manager that ends it."""
+    """A thread that keeps `reason` and `temperatures_c`, by sensor, up to date; a context manager that ends it."""
 
     def __init__(self, root: Path = Path("/"), tool: Tool = run_tool, period_s: float = _PERIOD_S) -> None:
         self.reason = ""
+        self.temperatures_c: dict[str, float] = {}
         self._root, self._tool, self._period_s = root, tool, period_s
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, name="throttle watch", daemon=True)
@@ -45,5 +47,7 @@ class ThrottleWatch:
         first = throttle_now(self._root, self._tool)
         # where the firmware has nothing to say, no process is started to ask it again and again
         tool: Tool = self._tool if first.pi_flags is not None else lambda words: None
+        self.temperatures_c = temperatures_c(self._root)
         while not self._ended.wait(self._period_s):
+            self.temperatures_c = temperatures_c(self._root)
             self.reason = throttle_reason(first, throttle_now(self._root, tool))

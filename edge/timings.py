@@ -40,6 +40,7 @@ class StageTimings:
         self._start = self._last = 0
         self._row = np.zeros(len(Stage), np.int64)
         self._open = False
+        self._ended: tuple[Stage | None, int] = (None, 0)
 
     def start(self) -> None:
         """Begin a step, or go on with one that got no frame: its waiting belongs to the next frame."""
@@ -53,6 +54,19 @@ class StageTimings:
         now = monotonic_ns()
         self._row[stage] += now - self._last
         self._last = now
+        self._ended = (stage, now)
+
+    def hold(self) -> None:
+        """The step came to nothing; its time belongs to the next one."""
+        self._ended = (None, 0)
+
+    @property
+    def last_lap(self) -> tuple[Stage | None, int]:
+        """The stage that ended last in the step that is going on, and when (CLOCK_MONOTONIC ns); from any thread.
+
+        None where no stage has ended yet, or no step is going on.
+        """
+        return self._ended
 
     def finish(self, t_capture_ns: int, t_publish_ns: int) -> None:
         """End a step: store its wall time and the age its result had when it was published."""
@@ -61,6 +75,7 @@ class StageTimings:
         self._stages[slot] = self._row
         self._wall[slot] = monotonic_ns() - self._start
         self._open = False
+        self._ended = (None, 0)
         self.count += 1
 
     @property

@@ -12,16 +12,17 @@ FLOORS = {
     1: "structs toml_text uri manifest config geometry_config registry wire "
     "flatbuffer tflite_file ultralytics embedded fetch catalogue bundle",
     2: "sources preprocess engines decoders nms tracking geometry publishers",
-    3: "targets model lineup pipeline health realtime",
+    3: "targets model lineup pipeline",
     4: "arguments run stats throttle_watch progress draw inspection links clock_sync reception inbox feed "
     "connection client testing bench evaluation golden calibrate_camera camera_report camera_command doctor web cli "
-    "__main__",
+    "sd_notify service __main__",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 LAZY_MODULES = {  # each subcommand imports what it needs, so that --help is quick
     "edge.cli",
     "edge.camera_command",
     "edge.evaluation.command",
+    "edge.service.command",
     "convert.command",
     "convert.build_command",
     "calibration.command",
