@@ -22,6 +22,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if config.getoption("--unit") and own in SLOW else None
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The file that takes longest goes first, so that no core waits for it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_recipes.py")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The shared test material; unset means skip, set but incomplete means fail."""
