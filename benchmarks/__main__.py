@@ -3,11 +3,24 @@
 import argparse
 import sys
 
-from benchmarks import clients, coverage, geometry, memory, overhead, quantization, ros2, serial, tracking, transport
+from benchmarks import (
+    clients,
+    coverage,
+    geometry,
+    memory,
+    overhead,
+    preprocess,
+    quantization,
+    ros2,
+    serial,
+    tracking,
+    transport,
+)
 
 BENCHES = {
     "overhead": overhead.measure,
     "memory": memory.measure,
+    "preprocess": preprocess.measure,
     "coverage": coverage.measure,
     "quantization": quantization.measure,
     "transport": transport.measure,

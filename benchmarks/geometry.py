@@ -16,6 +16,19 @@ ROUNDS, BLOCK, OBJECTS = 300, 10, 20
 WH = (1280, 720)
 TARGETS_MS = {"ground": 0.1, "ground and height": 0.1, "regions": 0.15}
 LABELS = ["person", "dog"]
+CAMERA = Camera(
+    width_px=WH[0],
+    height_px=WH[1],
+    intrinsics=IntrinsicsSection(fx_px=700.0, fy_px=700.0, cx_px=640.0, cy_px=360.0),
+    distortion=DistortionSection(coefficients=[-0.28, 0.07, 2e-4, -1e-4, 0.0]),
+    mount=MountSection(height_m=1.0, tilt_down_deg=10.0),
+)
+_SQUARE = [(0.3, 0.3), (0.7, 0.3), (0.7, 0.9), (0.3, 0.9)]
+REGIONS = [
+    RegionSection(name="road", kind="include", points=[(0.0, 0.2), (1.0, 0.2), (1.0, 1.0), (0.0, 1.0)]),
+    RegionSection(name="door", kind="zone", points=_SQUARE, dwell_s=2.0, labels=["person"]),
+    RegionSection(name="gate", kind="line", points=[(0.5, 0.9), (0.5, 0.1)]),
+]
 
 
 def measure() -> bool:
@@ -40,20 +53,13 @@ def measure() -> bool:
 
 
 def _parts() -> dict[str, Callable[[int], object]]:
-    camera = Camera(
-        width_px=WH[0],
-        height_px=WH[1],
-        intrinsics=IntrinsicsSection(fx_px=700.0, fy_px=700.0, cx_px=640.0, cy_px=360.0),
-        distortion=DistortionSection(coefficients=[-0.28, 0.07, 2e-4, -1e-4, 0.0]),
-        mount=MountSection(height_m=1.0, tilt_down_deg=10.0),
-    )
     tall, both = ObjectSize(height_m=1.7), ObjectSize(height_m=1.7, width_m=0.5)
     locators = {
-        "ground": Locator(camera, GeometrySection(), LABELS, OBJECTS),
-        "ground and height": Locator(camera, GeometrySection(sizes={"person": tall}), LABELS, OBJECTS),
-        "ground, height and width": Locator(camera, GeometrySection(sizes={"person": both}), LABELS, OBJECTS),
+        "ground": Locator(CAMERA, GeometrySection(), LABELS, OBJECTS),
+        "ground and height": Locator(CAMERA, GeometrySection(sizes={"person": tall}), LABELS, OBJECTS),
+        "ground, height and width": Locator(CAMERA, GeometrySection(sizes={"person": both}), LABELS, OBJECTS),
     }
-    regions = Regions(_regions(), LABELS)
+    regions = Regions(REGIONS, LABELS)
     frames = _frames()
     frame, small = np.zeros((WH[1], WH[0], 3), np.uint8), np.zeros((360, 640, 3), np.uint8)
 
@@ -69,15 +75,6 @@ def _parts() -> dict[str, Callable[[int], object]]:
     parts["regions"] = watch
     parts["(cv2.resize to 640x360)"] = lambda _: cv2.resize(frame, (640, 360), dst=small)
     return parts
-
-
-def _regions() -> list[RegionSection]:
-    square = [(0.3, 0.3), (0.7, 0.3), (0.7, 0.9), (0.3, 0.9)]
-    return [
-        RegionSection(name="road", kind="include", points=[(0.0, 0.2), (1.0, 0.2), (1.0, 1.0), (0.0, 1.0)]),
-        RegionSection(name="door", kind="zone", points=square, dwell_s=2.0, labels=["person"]),
-        RegionSection(name="gate", kind="line", points=[(0.5, 0.9), (0.5, 0.1)]),
-    ]
 
 
 def _frames() -> list[Detections]:

@@ -19,7 +19,7 @@ _HOMES = {
     "connect": "edge.client",
     "listen": "edge.client",
     "open_model": "edge.model",
-    "open_pipeline": "edge.run",
+    "open_pipeline": "edge.parts",
     "open_source": "edge.sources.base",
     "read_config": "edge.config",
 }

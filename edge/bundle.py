@@ -6,7 +6,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from edge import catalogue
+from edge import catalogue, slots
 from edge.errors import CatalogueError, ManifestError
 from edge.manifest import sha256_of
 
@@ -18,7 +18,8 @@ MANIFEST_NAME = "manifest.toml"
 def locate(reference: str) -> Path:
     """Return the bundle folder or bare model file that `reference` names.
 
-    A path wins over a catalogue name. A zip is unpacked once, into Harrier's own folder, under its hash.
+    A path wins over the name of an installed model (`edge.slots`), that over a catalogue name. A zip is unpacked once,
+    into Harrier's own folder, under its hash.
     Raises: ManifestError for a folder or zip that is no bundle, CatalogueError for an entry not pulled yet.
     """
     path = Path(reference).expanduser()
@@ -28,16 +29,18 @@ def locate(reference: str) -> Path:
         return path
     if path.is_file():
         return _unpacked(path) if path.suffix.lower() == ".zip" else path
+    if installed := slots.current(reference):
+        return installed
     entry = catalogue.entries().get(reference)
     if entry is None or entry.kind != "model":
         known = ", ".join(sorted(n for n, e in catalogue.entries().items() if e.kind == "model"))
         raise ManifestError(
             f"there is no model '{reference}'", f"give a bundle, a model file or a catalogue name ({known})"
         )
-    installed = catalogue.installed(reference)
-    if installed is None:
+    pulled = catalogue.installed(reference)
+    if pulled is None:
         raise CatalogueError(f"model '{reference}' is not on this machine yet", f"harrier models pull {reference}")
-    return installed
+    return pulled
 
 
 def _unpacked(path: Path) -> Path:

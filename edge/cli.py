@@ -12,9 +12,11 @@ from edge import __version__
 from edge.arguments import positive, seconds, unit_interval
 from edge.bench import command as bench_command
 from edge.camera_command import add_camera
+from edge.doctor.command import add_doctor
 from edge.errors import ConfigError, EdgeError, InterruptedWorkError
 from edge.evaluation import command as evaluation_command
 from edge.progress import LogHandler
+from edge.service.command import add_service
 
 __all__ = ["main"]
 
@@ -72,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_models(commands)
     _add_measurements(commands)
     add_camera(commands)
+    add_doctor(commands)
+    add_service(commands)
     for place in _OTHER_COMMANDS:
         module, _, add = place.partition(":")
         getattr(import_module(module), add)(commands)
@@ -154,21 +158,24 @@ def _run(arguments: argparse.Namespace) -> None:
     from edge.config import RunConfig, read_config
     from edge.run import run
 
-    config = read_config(Path(arguments.config)) if arguments.config else RunConfig()
-    config.model = arguments.model or config.model
-    config.labels = arguments.labels or config.labels
-    config.source = arguments.source or config.source
-    config.publish = arguments.publish or config.publish or ["stdout://"]
-    if arguments.score is not None:
-        config.thresholds.score = arguments.score
-    if arguments.iou is not None:
-        config.thresholds.iou = arguments.iou
-    run(config, arguments.frames, arguments.seconds, arguments.stats)
+    def read() -> RunConfig:
+        config = read_config(Path(arguments.config)) if arguments.config else RunConfig()
+        config.model = arguments.model or config.model
+        config.labels = arguments.labels or config.labels
+        config.source = arguments.source or config.source
+        config.publish = arguments.publish or config.publish or ["stdout://"]
+        if arguments.score is not None:
+            config.thresholds.score = arguments.score
+        if arguments.iou is not None:
+            config.thresholds.iou = arguments.iou
+        return config
+
+    run(read(), arguments.frames, arguments.seconds, arguments.stats, read if arguments.config else None)
 
 
 def _check(arguments: argparse.Namespace) -> None:
     from edge.config import read_config
-    from edge.run import check_parts
+    from edge.parts import check_parts
 
     config = read_config(Path(arguments.config))
     print("\n".join(check_parts(config)))

@@ -17,13 +17,16 @@ from edge.wire.messages import (
     HelloMessage,
     LabelsMessage,
     Message,
+    RegionMessage,
     ResultMessage,
     StatusMessage,
 )
 
 __all__ = ["Connection", "Told", "connect", "line_of", "listen", "print_messages"]
 
-Told = DetectionsMessage | ClassificationMessage | StatusMessage
+_DID = {"enter": "entered", "leave": "left", "cross": "crossed", "dwell": "stays"}
+
+Told = DetectionsMessage | ClassificationMessage | StatusMessage | RegionMessage
 
 
 def connect(
@@ -60,10 +63,10 @@ def connect(
 
 
 def listen(address: str, timeout_s: float = 10.0, every: bool = False) -> Iterator[Told]:
-    """Yield results and changes of state until the publisher hangs up; `connect` can do more.
+    """Yield results, changes of state and events of regions until the publisher hangs up; `connect` can do more.
 
-    Whoever is slow gets the newest result and never a backlog, and every change of state; every=True yields all that
-    arrives instead, however old it gets. Waits for the publisher to come up.
+    Whoever is slow gets the newest result and never a backlog, and every change of state and event; every=True yields
+    all that arrives instead, however old it gets. Waits for the publisher to come up.
     Raises: SourceTimeoutError when nobody answers or nothing arrives within `timeout_s`, ConfigError for a wrong
     address, WireError where something else than Harrier answers.
     """
@@ -137,6 +140,8 @@ def _what(message: Message) -> str:
         return f"age {_age(message)}{expired}  {'; '.join(map(_seen, records)) or 'nothing'}"
     if isinstance(message, StatusMessage):
         return "  ".join(word for word in (message.state, message.engine, message.reason) if word)
+    if isinstance(message, RegionMessage):
+        return _happened(message)
     if isinstance(message, HeartbeatMessage):
         newest = "none yet" if message.newest_age_ms is None else f"{message.newest_age_ms:.0f} ms old"
         return f"heartbeat  {message.state}, newest result {newest}, up {message.uptime_ms / 1000:.1f} s"
@@ -148,12 +153,23 @@ def _what(message: Message) -> str:
     return message.kind
 
 
-def _age(message: ResultMessage) -> str:
+def _happened(message: RegionMessage) -> str:
+    parts = [f"{message.region}: {message.label} #{message.track_id} {_DID[message.event]}"]
+    if message.direction:
+        parts.append(message.direction.replace("_", " "))
+    if message.dwell_ms is not None:
+        parts.append(f"{'for' if message.event == 'dwell' else 'after'} {message.dwell_ms / 1000:.1f} s")
+    parts += ["(lost)"] * message.lost + ([] if message.inside is None else [f"{message.inside} inside"])
+    return f"{' '.join(parts)}, age {_age(message)}"
+
+
+def _age(message: ResultMessage | RegionMessage) -> str:
     """Age at this moment: with its error where the clocks were compared, else the least it can be."""
     age = f"{message.age_now_ms():.1f} ms"
     if message.clock_error_ms is not None:
         return f"{age} ±{message.clock_error_ms:.1f}"
-    return age if message.t_capture_local_ns is None else f"{age} or more"
+    placed = message.t_event_local_ns if isinstance(message, RegionMessage) else message.t_capture_local_ns
+    return age if placed is None else f"{age} or more"
 
 
 def _seen(record: DetectionRecord) -> str:

@@ -9,7 +9,7 @@ from edge.geometry_config import GeometrySection, RegionSection
 from edge.manifest import NmsMethod
 from edge.structs import as_struct, read_toml
 
-__all__ = ["EngineSection", "RunConfig", "Thresholds", "TrackingSection", "WireSection", "read_config"]
+__all__ = ["EngineSection", "RunConfig", "Thresholds", "TrackingSection", "UpdateSection", "WireSection", "read_config"]
 
 Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -100,6 +100,18 @@ class WireSection(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     heartbeat_ms: Annotated[int, msgspec.Meta(ge=10, le=10_000)] = 250
 
 
+class UpdateSection(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """[update]: how a newly installed version of the model comes into a run that goes on.
+
+    It sees shadow_frames frames beside the one that runs, and must agree with it on min_agreement of what either finds
+    (0 to 1). After the swap it is watched for watch_s, and taken back when it fails in that time.
+    """
+
+    shadow_frames: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 100
+    min_agreement: Unit = 0.2
+    watch_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 30.0
+
+
 class RunConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The whole file. model: a bundle, a model file or a catalogue name. source and publish: URIs.
 
@@ -119,6 +131,7 @@ class RunConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     geometry: GeometrySection = msgspec.field(default_factory=GeometrySection)
     region: list[RegionSection] = []
     wire: WireSection = msgspec.field(default_factory=WireSection)
+    update: UpdateSection = msgspec.field(default_factory=UpdateSection)
 
 
 def read_config(path: Path) -> RunConfig:

@@ -15,7 +15,7 @@ from edge.wire.messages import ClassificationMessage, ControlMessage, Detections
 
 __all__ = ["DEFAULT_KINDS", "READER_KINDS", "Connection"]
 
-DEFAULT_KINDS = ("detections", "classification", "status")
+DEFAULT_KINDS = ("detections", "classification", "status", "region")
 READER_KINDS = (*DEFAULT_KINDS, "heartbeat", "hello", "labels")
 
 _LEAST_RATE_HZ, _MOST_RATE_HZ = 0.1, 6553.5
@@ -26,8 +26,8 @@ class Connection:
     """Messages of one publisher. Made by `edge.connect`; a context manager and an iterator, blocking and asyncio.
 
     Connects in a thread of its own, and again whenever the publisher was gone, so that it can be made before the
-    publisher runs; `state` and `error` say how that goes. Whoever is slow gets the newest result and every change of
-    state, never a backlog. The arguments are those of `edge.connect`.
+    publisher runs; `state` and `error` say how that goes. Whoever is slow gets the newest result, every change of state
+    and every event, never a backlog of results. The arguments are those of `edge.connect`.
     Raises: ConfigError for an unknown kind, or a token or credit where the transport goes one way.
     """
 

@@ -12,16 +12,15 @@ class BoxMotion:
     expected to be there. rates (K, 4) float32, px/s: how fast the edges x1, y1, x2, y2 move; flow (K, 4) float32, px/s:
     what part of that is the camera's own motion, 0 where that is not known. variances (K, 4) float32:
     coefficients a, b, c, d of the variance a + b t + c t^2 + d t^3, in px^2, that the box's centre has along either
-    axis t seconds after capture.
+    axis t seconds after capture. told (K, 12) float32: rates, flow and variances side by side; those are views of it.
     """
 
-    __slots__ = ("flow", "rates", "unseen_s", "variances")
+    __slots__ = ("flow", "rates", "told", "unseen_s", "variances")
 
     def __init__(self, capacity: int) -> None:
         self.unseen_s = np.zeros(capacity, np.float32)
-        self.rates = np.zeros((capacity, 4), np.float32)
-        self.flow = np.zeros((capacity, 4), np.float32)
-        self.variances = np.zeros((capacity, 4), np.float32)
+        self.told = np.zeros((capacity, 12), np.float32)
+        self.rates, self.flow, self.variances = self.told[:, :4], self.told[:, 4:8], self.told[:, 8:]
 
 
 class Detections:
@@ -61,9 +60,7 @@ class Detections:
             self.keypoints[:n] = other.keypoints[chosen]
         if self.motion is not None and other.motion is not None:
             self.motion.unseen_s[:n] = other.motion.unseen_s[chosen]
-            self.motion.rates[:n] = other.motion.rates[chosen]
-            self.motion.flow[:n] = other.motion.flow[chosen]
-            self.motion.variances[:n] = other.motion.variances[chosen]
+            self.motion.told[:n] = other.motion.told[chosen]
 
 
 class Classification:

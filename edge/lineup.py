@@ -3,16 +3,19 @@
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from edge.clock import monotonic_ns
 from edge.config import EngineSection, RunConfig
+from edge.engines.gpu_preprocess import GpuPreprocessor
 from edge.errors import ConfigError, DeviceError, EdgeError, EngineError, EngineLostError
 from edge.model import Model, open_model
-from edge.preprocess.letterbox import Geometry
-from edge.preprocess.pixels import Preprocessor
+from edge.preprocess.letterbox import Geometry, plan_geometry
+from edge.preprocess.pixels import Preprocessor, pixel_tables
 from edge.timings import Stage, StageTimings
 
 __all__ = ["Lineup", "Member", "lineup_of", "open_lineup"]
@@ -43,6 +46,7 @@ class Member:
         self._rests = 0
         self._t_failed_ns = 0
         self._t_rest_end_ns = 0
+        self._preprocess: Preprocessor | GpuPreprocessor[Geometry] | None = None
         if model:
             self._take(model)
 
@@ -68,6 +72,7 @@ class Member:
         Raises: EngineError, EngineLostError.
         """
         assert self.model is not None, "ask ready() first"
+        assert self._preprocess is not None
         geometry = self._preprocess(image)
         laps.lap(Stage.PREPROCESS)
         try:
@@ -96,6 +101,8 @@ class Member:
         """Release the model; one that is just being opened is waited for."""
         if self._opening:
             self._opening.join(self._options.start_s)
+        if isinstance(self._preprocess, GpuPreprocessor):
+            self._preprocess.close()
         for model in (self.model, self._arrived):
             if model:
                 model.close()
@@ -103,7 +110,7 @@ class Member:
 
     def _take(self, model: Model) -> None:
         self.model = model
-        self._preprocess = Preprocessor(model.manifest.input, model.engine.input_specs[0], model.engine.inputs[0])
+        self._preprocess = _preprocessor(model, self._options)
 
     def _open_in_background(self) -> None:
         if self._opening and self._opening.is_alive():
@@ -231,6 +238,19 @@ def _opener(config: RunConfig, target: str, isolated: bool) -> Callable[[], Mode
         options = msgspec.structs.replace(options, isolate=False, python=None, preprocess="cpu")
     name, labels, score = config.model or "", config.labels, config.thresholds.score
     return lambda: open_model(name, options, labels, score)
+
+
+def _preprocessor(model: Model, options: EngineSection) -> Preprocessor | GpuPreprocessor[Geometry]:
+    contract, spec = model.manifest.input, model.engine.input_specs[0]
+    if options.preprocess == "cpu":
+        return Preprocessor(contract, spec, model.engine.inputs[0])
+    runner: Any = getattr(model.engine, "runner", None)
+    if not hasattr(runner, "input_pointer"):
+        cure = "remove preprocess; it is for TensorRT, and not in a process of its own (isolate, python)"
+        raise ConfigError(f"the engine of {model.target} cannot fill its input on the GPU", cure)
+    Preprocessor(contract, spec, model.engine.inputs[0])  # refuses what does not fit
+    plan = partial(plan_geometry, contract, tensor_wh=spec.size_wh)
+    return GpuPreprocessor(runner, contract, spec, pixel_tables(contract, spec), plan)
 
 
 def _check_alike(models: Sequence[Model]) -> None:

@@ -14,6 +14,8 @@ class Location(NamedTuple):
     bearing_sigma_rad: float | None = None
     range_m: float | None = None
     range_sigma_m: float | None = None
+    position_m: tuple[float, float, float] | None = None
+    position_sigma_m: float | None = None
 
 
 class Locations:
@@ -24,7 +26,8 @@ class Locations:
     azimuth_rad (right positive) and elevation_rad (up positive): of the box's anchor, from the optical axis.
     angle_sigma_rad: one standard deviation of either. range_m: horizontal distance from the camera;
     range_sigma_m: one standard deviation.
-    position_m (K, 3) float32: the anchor in the base frame, x forward, y left, z up.
+    position_m (K, 3) float32: the anchor in the base frame, x forward, y left, z up; position_sigma_m: one standard
+    deviation along the axis that is least sure. They are known where the range is, and the camera is mounted.
     """
 
     __slots__ = (
@@ -33,6 +36,7 @@ class Locations:
         "count",
         "elevation_rad",
         "position_m",
+        "position_sigma_m",
         "range_m",
         "range_sigma_m",
     )
@@ -45,6 +49,7 @@ class Locations:
         self.range_m = np.full(capacity, np.nan, np.float32)
         self.range_sigma_m = np.full(capacity, np.nan, np.float32)
         self.position_m = np.full((capacity, 3), np.nan, np.float32)
+        self.position_sigma_m = np.full(capacity, np.nan, np.float32)
 
     def __len__(self) -> int:
         return self.count
@@ -52,16 +57,17 @@ class Locations:
     def rows(self) -> list[Location]:
         """Return one Location for each of the `count` entries; angles to 0.1 mrad, lengths to 1 mm."""
         n = self.count
-        columns = (self.azimuth_rad, self.elevation_rad, self.angle_sigma_rad, self.range_m, self.range_sigma_m)
-        found = []
-        for azimuth, elevation, sigma, distance, range_sigma in zip(*(c[:n].tolist() for c in columns), strict=True):
-            seen, ranged = azimuth == azimuth, distance == distance  # NaN differs from itself
-            found.append(
-                Location(
-                    (round(azimuth, 4), round(elevation, 4)) if seen else None,
-                    round(sigma, 4) if seen else None,
-                    round(distance, 3) if ranged else None,
-                    round(range_sigma, 3) if ranged else None,
-                )
+        columns = [self.azimuth_rad, self.elevation_rad, self.angle_sigma_rad, self.range_m, self.range_sigma_m]
+        columns += [*self.position_m.T, self.position_sigma_m]
+        values = np.stack([column[:n] for column in columns]).astype(np.float64)  # float32 would print 17 digits
+        angles, lengths = values[:3].round(4).T.tolist(), values[3:].round(3).T.tolist()
+        return [
+            Location(
+                *(((azimuth, elevation), sigma) if azimuth == azimuth else (None, None)),  # NaN differs from itself
+                *((distance, distance_sigma) if distance == distance else (None, None)),
+                *(((x, y, z), place_sigma) if x == x else (None, None)),
             )
-        return found
+            for (azimuth, elevation, sigma), (distance, distance_sigma, x, y, z, place_sigma) in zip(
+                angles, lengths, strict=True
+            )
+        ]

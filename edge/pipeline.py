@@ -19,7 +19,7 @@ from edge.lineup import Lineup, lineup_of
 from edge.model import Model
 from edge.nms import settings_of, suppress
 from edge.preprocess.letterbox import Geometry
-from edge.publishers.base import Publisher
+from edge.publishers.base import Publisher, Viewer
 from edge.registry import resolve
 from edge.sources.base import FrameSource, SourceEvent
 from edge.timings import Stage, StageTimings
@@ -42,6 +42,7 @@ class Pipeline:
     The pipeline borrows its parts: whoever made them closes them. result holds the last step's Detections
     (xyxy, source px) or Classification, frame the last Frame; both are refilled by the next step. t_newest_ns: when the
     newest result's frame was captured (CLOCK_MONOTONIC). conditions: what is not as it was asked for, and why.
+    viewers: who is shown pictures, the publishers first.
     camera_motion, where given, is asked for the camera's own motion between two capture times (CLOCK_MONOTONIC ns): a
     (3, 3) float64 homography, current from previous px, or None where it does not know (`edge.tracking.camera_motion`).
     """
@@ -55,6 +56,7 @@ class Pipeline:
         self.lineup = lineup_of(model) if isinstance(model, Model) else model
         self.timings = StageTimings()
         self.publishers = publishers
+        self.viewers: list[Viewer] = list(publishers)
         self.frame: Frame | None = None
         self.state: SourceState = "connecting"
         self.region_events: list[RegionEvent] = []
@@ -124,7 +126,8 @@ class Pipeline:
             self._select(self._found, geometry, model.decoder.needs_nms)
             if self._regions:
                 kept = self._regions.kept(self._found, (frame.info.width_px, frame.info.height_px))
-                self._found.take(self._found, np.flatnonzero(kept))
+                if not kept.all():
+                    self._found.take(self._found, np.flatnonzero(kept))
             laps.lap(Stage.NMS)
             if self._tracker:
                 self._track(self._tracker, frame.info, self.result)
@@ -142,9 +145,9 @@ class Pipeline:
         self._publish(message)
         laps.lap(Stage.PUBLISH)
         laps.finish(frame.info.t_capture_ns, monotonic_ns())
-        for publisher in self.publishers:
-            if publisher.wants_frames:
-                publisher.show(frame, message)
+        for viewer in self.viewers:
+            if viewer.wants_frames:
+                viewer.show(frame, message)
         return message
 
     @property
@@ -180,17 +183,18 @@ class Pipeline:
         while not self._asked.empty():
             self._asked.get()(self)
 
-    def use(self, lineup: Lineup) -> Lineup:
-        """Let another line-up run the next frame, and return the one that did until now, which stays open.
+    def use(self, lineup: Lineup, config: RunConfig | None = None) -> Lineup:
+        """Let another line-up, or configuration, run the next frame; return the line-up until now, which stays open.
 
         Tracks begin anew, and readers are told the new model and its labels.
         Raises: ConfigError when its results do not fit what is configured; the old one then goes on.
         """
         old, self.lineup = self.lineup, lineup
+        before, self._config = self._config, config or self._config
         try:
             self._fit(lineup.model)
         except ConfigError:
-            self.lineup = old
+            self.lineup, self._config = old, before
             self._fit(old.model)
             raise
         self.greet()
@@ -269,11 +273,12 @@ class Pipeline:
         if self.camera_motion and self.t_newest_ns is not None:
             moved = self.camera_motion(self.t_newest_ns, info.t_capture_ns)
         tracker.update(self._found, result, info.t_capture_ns, moved)
-        boxes = result.xyxy[: result.count].reshape(-1, 2, 2)  # a filtered box may reach over the edge
-        np.clip(boxes, 0, (info.width_px, info.height_px), out=boxes)
-        inside = (boxes[:, 1] > boxes[:, 0]).all(axis=1)
+        boxes = result.xyxy[: result.count]  # a filtered box may reach over the edge
+        np.maximum(boxes, 0, out=boxes)
+        np.minimum(boxes, (info.width_px, info.height_px) * 2, out=boxes)
+        inside = boxes[:, 2:] > boxes[:, :2]
         if not inside.all():  # expected, but out of the picture by now
-            result.take(result, np.flatnonzero(inside))
+            result.take(result, np.flatnonzero(inside.all(axis=1)))
         now = monotonic_ns()
         if self.camera_motion and now > info.t_capture_ns:
             moved = self.camera_motion(info.t_capture_ns, now)

@@ -8,7 +8,15 @@ from edge.wire.encoder import encode
 from edge.wire.framing import Deframer, LineDeframer, SerialDeframer, StreamDeframer, framed
 from edge.wire.jsonl import decode as decode_json
 from edge.wire.layout import STREAM_SYNC, crc16
-from edge.wire.messages import ClockMessage, HelloMessage, LabelsMessage, Message, ResultMessage, source_id_of
+from edge.wire.messages import (
+    ClockMessage,
+    HelloMessage,
+    LabelsMessage,
+    Message,
+    RegionMessage,
+    ResultMessage,
+    source_id_of,
+)
 from edge.wire.names import Names
 
 __all__ = ["Reception"]
@@ -67,7 +75,12 @@ class Reception:
                 self.clock.take(message, now_ns)
                 continue
             if isinstance(message, ResultMessage):
-                self._place(message, now_ns)
+                placed = self._local(message.t_capture_ns, message.age_ms, now_ns)
+                message.t_capture_local_ns, message.clock_error_ms = placed
+            elif isinstance(message, RegionMessage):
+                message.t_event_local_ns, message.clock_error_ms = self._local(
+                    message.t_event_ns, message.age_ms, now_ns
+                )
             elif isinstance(message, HelloMessage):
                 self.hello = message
             found.append(message)
@@ -125,24 +138,24 @@ class Reception:
         self.heard, self._foreign = True, 0
         return message
 
-    def _place(self, message: ResultMessage, now_ns: int) -> None:
-        """Set the capture time by our clock. It was not later than arrival less age, whatever the clocks say."""
-        latest_ns = now_ns - int(max(message.age_ms, 0.0) * 1e6)
-        local = self.clock.local(message.t_capture_ns, now_ns)
+    def _local(self, t_sender_ns: int, age_ms: float, now_ns: int) -> tuple[int, float | None]:
+        """A time of the sender's by our clock, and its error in ms; it was not later than arrival less age."""
+        latest_ns = now_ns - int(max(age_ms, 0.0) * 1e6)
+        local = self.clock.local(t_sender_ns, now_ns)
         if local is not None and local.t_ns - local.error_ns > latest_ns + _ROUNDING_NS:
             self.clock.restart()
             local = None
         if local is None:
-            message.t_capture_local_ns, message.clock_error_ms = latest_ns, None
-        else:
-            message.t_capture_local_ns = min(local.t_ns, latest_ns)
-            message.clock_error_ms = local.error_ns / 1e6
+            return latest_ns, None
+        return min(local.t_ns, latest_ns), local.error_ns / 1e6
 
 
 def _possible(message: Message) -> bool:
     """Whether the times of a message can be reckoned with; JSON takes numbers of any size."""
     if isinstance(message, ResultMessage):
         return abs(message.age_ms) < _MOST_AGE_MS and 0 <= message.t_capture_ns < 1 << 64
+    if isinstance(message, RegionMessage):
+        return abs(message.age_ms) < _MOST_AGE_MS and 0 <= message.t_event_ns < 1 << 64
     if isinstance(message, ClockMessage):
         return all(0 <= t < 1 << 64 for t in (message.t_receive_ns, message.t_reply_ns))
     return True

@@ -34,7 +34,11 @@ PLUGS: dict[str, dict[str, Plug]] = {
     "engines": {  # by file suffix
         "tflite": Plug("edge.engines.litert:LiteRtEngine"),
         "onnx": Plug("edge.engines.onnxruntime:OnnxRuntimeEngine", "onnx", ("onnxruntime",)),
+        "engine": Plug("edge.engines.tensorrt_engine:TensorRtEngine", needs="an NVIDIA GPU"),
+        "plan": Plug("edge.engines.tensorrt_engine:TensorRtEngine", needs="an NVIDIA GPU"),
         "null": Plug("edge.engines.null:NullEngine"),
+        "kserve+grpc": Plug("edge.engines.kserve_grpc:grpc_engine", "kserve", ("tritonclient", "grpc"), "a server"),
+        "kserve+http": Plug("edge.engines.kserve_http:http_engine", needs="a server"),
     },
     "decoders": {  # by the manifest's family
         "classification": Plug("edge.decoders.classification:ClassificationDecoder"),

@@ -1,4 +1,4 @@
-"""`harrier run`: open the parts, step until told to stop, close the parts."""
+"""`harrier run`: step until told to stop; meanwhile obey readers, watch the parts, take updates."""
 
 import json
 import logging
@@ -6,29 +6,27 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from edge.clock import monotonic_ns
 from edge.config import RunConfig
-from edge.errors import ConfigError, EndOfStreamError, EngineLostError, SourceTimeoutError
+from edge.errors import EndOfStreamError, EngineError, EngineLostError, SourceTimeoutError
 from edge.files import write_atomically
-from edge.geometry.locator import open_locator
-from edge.geometry.regions import Regions
-from edge.lineup import open_lineup
-from edge.model import Model
+from edge.health import Health
+from edge.parts import open_pipeline
 from edge.pipeline import Pipeline
 from edge.progress import Progress
 from edge.publishers.base import Publisher
-from edge.registry import resolve
-from edge.sources.base import open_source
+from edge.sd_notify import ServiceState
+from edge.stage_watch import StageWatch
 from edge.stats import collect
 from edge.throttle_watch import ThrottleWatch
-from edge.uri import parse_uri
+from edge.updates import Updater, begin_version
 from edge.wire.messages import ClassificationMessage, DetectionsMessage, SourceState
 
-__all__ = ["check_parts", "open_pipeline", "run"]
+__all__ = ["run"]
 
 log = logging.getLogger("harrier")
 
@@ -36,82 +34,113 @@ _SLICE_S = 0.05  # news of the source and signs of life are sent this often whil
 _REPEAT_S = 60.0
 
 
-@contextmanager
-def open_pipeline(config: RunConfig) -> Iterator[Pipeline]:
-    """Open model, publishers and source, yield their pipeline, and close them all whatever happens.
-
-    Raises: EdgeError from whichever part cannot open.
-    """
-    _, source_text = _required(config)
-    with ExitStack() as stack:
-        lineup = open_lineup(config)
-        stack.callback(lineup.close)
-        publishers: list[Publisher] = []
-        for text in config.publish:
-            uri = parse_uri(text)
-            publisher = resolve("publishers", uri.scheme)(uri)
-            stack.callback(publisher.close)
-            publishers.append(publisher)
-            log.info("publishing to %s", publisher.address)
-        source = open_source(source_text)
-        stack.callback(source.close)
-        pipeline = Pipeline(source, lineup, publishers, config)
-        for member in lineup.members:
-            if member.model:
-                _say_what_runs(member.model)
-        pipeline.greet()
-        source.start()
-        yield pipeline
-
-
-def run(config: RunConfig, frames: int | None = None, seconds: float | None = None, stats: Path | None = None) -> None:
+def run(
+    config: RunConfig,
+    frames: int | None = None,
+    seconds: float | None = None,
+    stats: Path | None = None,
+    reread: Callable[[], RunConfig] | None = None,
+) -> None:
     """Run until the source ends, a limit is reached, SIGINT or SIGTERM arrives, or the last reader hangs up.
 
+    reread: gives the configuration anew, for SIGHUP; without it the signal ends the process, as it does others.
     Raises: EdgeError when a part cannot open or the engine fails, SourceTimeoutError when no frame came at all.
     """
-    stop = threading.Event()
-    with _signals(stop), open_pipeline(config) as pipeline, ThrottleWatch() as throttle:
-        start = time.monotonic()
-        deadline = start + seconds if seconds else None
-        progress = Progress("harrier run", frames, live=not _prints_on_terminal(config))
-        watch = _Watch(config.frame_timeout_s)
-        reason = "stopped"
-        resting_from: SourceState | None = None
-        while not stop.is_set() and (deadline is None or time.monotonic() < deadline):
-            pipeline.do_asked()
-            pipeline.set_condition("throttled", throttle.reason)
-            resting_from = _obey(pipeline, resting_from)
-            if resting_from is not None:
-                pipeline.relay_events()
-                stop.wait(_SLICE_S)
-                continue
-            try:
-                message = pipeline.step(min(_SLICE_S, config.frame_timeout_s))
-                watch.frame()
-                if progress.due:
-                    progress.update(pipeline.timings.count, _live_line(message, pipeline))
-            except SourceTimeoutError as exc:
-                pipeline.relay_events()
-                watch.silence(exc)
-            except EngineLostError:  # said already; it is being started again
-                pipeline.relay_events()
-                stop.wait(_SLICE_S)
-            except EndOfStreamError:
-                reason = ""
-                break
-            watch.publishers(pipeline.publishers)
-            if frames and pipeline.timings.count >= frames:
-                break
-            if pipeline.publishers and all(p.reader_gone for p in pipeline.publishers):
-                break
+    stop, hangup = threading.Event(), threading.Event()
+    deadline = time.monotonic() + seconds if seconds else None
+    with _signals(stop, hangup if reread else None), ServiceState(config) as service:
+        following: RunConfig | None = config
+        while following:
+            config, following = following, None
+            begin_version(config)
+            with (
+                open_pipeline(config) as pipeline,
+                ThrottleWatch() as throttle,
+                StageWatch(pipeline.timings) as stages,
+                Updater(pipeline, Health(pipeline, throttle, stages), config) as updater,
+            ):
+                loop = _Loop(pipeline, config, service, throttle, updater, frames)
+                start = time.monotonic()
+                while not stop.is_set() and (deadline is None or time.monotonic() < deadline) and not updater.restart:
+                    if reread and hangup.is_set():
+                        hangup.clear()
+                        service.reloading()
+                        updater.reload(reread)
+                    if not loop.turn(stop) or (frames and pipeline.timings.count >= frames):
+                        break
+                following = None if stop.is_set() else updater.restart
+                if not following:
+                    service.stopping()
+                loop.end(time.monotonic() - start, stats)
+                if loop.watch.trouble and not pipeline.timings.count and not stop.is_set() and not following:
+                    raise loop.watch.trouble
+
+
+class _Loop:
+    """One turn after the other: what was asked for, a frame, and a look at the parts."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        config: RunConfig,
+        service: ServiceState,
+        throttle: ThrottleWatch,
+        updater: Updater,
+        frames: int | None,
+    ) -> None:
+        self.watch = _Watch(config.frame_timeout_s)
+        self._pipeline, self._service, self._throttle, self._updater = pipeline, service, throttle, updater
+        self._wait_s = min(_SLICE_S, config.frame_timeout_s)
+        self._progress = Progress("harrier run", frames, live=not _prints_on_terminal(config))
+        self._resting_from: SourceState | None = None
+        self._ended = False
+
+    def turn(self, stop: threading.Event) -> bool:
+        """Do one turn; False when the source has ended or the last reader has gone.
+
+        Raises: EngineError when the engine fails for good.
+        """
+        pipeline = self._pipeline
+        pipeline.do_asked()
+        pipeline.set_condition("throttled", self._throttle.reason)
+        self._resting_from = _obey(pipeline, self._resting_from)
+        if self._resting_from is not None:
+            pipeline.relay_events()
+            self._service.resting()
+            stop.wait(_SLICE_S)
+            return True
+        try:
+            message = pipeline.step(self._wait_s)
+            self.watch.frame()
+            self._service.result(message.age_ms, pipeline.timings.count)
+            if self._progress.due:
+                self._progress.update(pipeline.timings.count, _live_line(message, pipeline))
+        except SourceTimeoutError as exc:
+            pipeline.relay_events()
+            self.watch.silence(exc)
+            self._service.waiting(f"{pipeline.state}: {pipeline.source.source_id}")
+        except EngineLostError as exc:  # said already; it is being started again
+            pipeline.relay_events()
+            self._service.waiting(str(exc))
+            stop.wait(_SLICE_S)
+        except EngineError as exc:
+            if not self._updater.take_back(exc):
+                raise
+        except EndOfStreamError:
+            self._ended = True
+            return False
+        self.watch.publishers(pipeline.publishers)
+        return not (pipeline.publishers and all(p.reader_gone for p in pipeline.publishers))
+
+    def end(self, elapsed_s: float, stats: Path | None) -> None:
+        """Tell the readers that it is over, and write what was measured."""
+        pipeline = self._pipeline
         pipeline.relay_events(at_end=True)
-        pipeline.publish_status("closed", reason, monotonic_ns())
-        report = collect(pipeline, time.monotonic() - start)
-        progress.finish(pipeline.timings.count, f"{report['fps']} frames/s")
+        pipeline.publish_status("closed", "" if self._ended else "stopped", monotonic_ns())
+        report = collect(pipeline, elapsed_s)
+        self._progress.finish(pipeline.timings.count, f"{report['fps']} frames/s")
         if stats:
             write_atomically(stats, json.dumps(report, indent=2) + "\n")
-        if watch.trouble and not pipeline.timings.count and not stop.is_set():
-            raise watch.trouble
 
 
 def _obey(pipeline: Pipeline, resting_from: SourceState | None) -> SourceState | None:
@@ -166,45 +195,17 @@ class _Watch:
                 log.warning("publisher %s: %s", publisher.address, publisher.failure or "works again")
 
 
-def check_parts(config: RunConfig) -> list[str]:
-    """Open the model and parse every URI without starting anything; return a line for each part that is right.
-
-    Raises: EdgeError from the first part that is wrong.
-    """
-    _, source_text = _required(config)
-    lineup = open_lineup(config)
-    try:
-        model = lineup.model
-        lines = [f"model   {model.name} ({model.target}, {model.manifest.decoder.family})"]
-        lines += [f"fallback {member.target}" for member in lineup.members[1:] if member.model]
-        if config.tracking:
-            resolve("trackers", config.tracking.tracker)
-        open_locator(config.geometry, model.labels, config.thresholds.max_detections)
-        Regions(config.region, model.labels)
-    finally:
-        lineup.close()
-    lines.append(f"source  {open_source(source_text).source_id}")
-    for text in config.publish:
-        uri = parse_uri(text)
-        publisher = resolve("publishers", uri.scheme)
-        publisher.check(uri)
-        lines.append(f"publish {uri.safe_text}")
-    return lines
-
-
-def _required(config: RunConfig) -> tuple[str, str]:
-    if not config.model:
-        raise ConfigError("no model is given", "add --model BUNDLE_OR_FILE or model = ... to the configuration")
-    if not config.source:
-        raise ConfigError("no source is given", "add --source URI or source = ... to the configuration")
-    return config.model, config.source
-
-
 @contextmanager
-def _signals(stop: threading.Event) -> Iterator[None]:
-    """Let SIGINT and SIGTERM end the loop after the current step; a second one ends the process at once."""
+def _signals(stop: threading.Event, hangup: threading.Event | None) -> Iterator[None]:
+    """Let SIGINT and SIGTERM end the loop after the current step; a second one ends the process at once.
+
+    hangup: is set by SIGHUP, where it is given.
+    """
 
     def handle(number: int, _frame: object) -> None:
+        if number == signal.SIGHUP and hangup:
+            hangup.set()
+            return
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
@@ -212,21 +213,13 @@ def _signals(stop: threading.Event) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hangup else [])]
+    previous = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _say_what_runs(model: Model) -> None:
-    origin = model.origins["decoder"].partition(":")[0]
-    log.info("model %s (%s), decoder %s (%s)", model.name, model.target, model.manifest.decoder.family, origin)
-    if model.origins["contract"].startswith("a guess"):
-        log.warning("pixel contract is %s; see `harrier inspect`", model.origins["contract"])
-    for note in model.notes:
-        log.warning("%s", note)
 
 
 def _prints_on_terminal(config: RunConfig) -> bool:

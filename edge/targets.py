@@ -6,9 +6,12 @@ from pathlib import Path
 from edge.config import EngineSection
 from edge.embedded import tflite_custom_ops
 from edge.engines.base import Engine
+from edge.engines.worker import WorkerEngine
 from edge.errors import AcceleratorError, ConfigError, EngineError, ManifestError, MissingBackendError
 from edge.manifest import Manifest, Target, verify_file
+from edge.rebuild import fit_target
 from edge.registry import names, resolve
+from edge.remote_target import matching_target
 from edge.structs import did_you_mean
 from edge.uri import parse_uri
 
@@ -49,6 +52,8 @@ def load_engine(file: Path, options: EngineSection) -> Engine:
             resolve("engines", suffix)
         except ConfigError as exc:
             raise EngineError(f"{file.name} is no model file an engine knows", "give a .tflite or .onnx file") from exc
+    if options.isolate or options.python:
+        return WorkerEngine(file, options)
     return resolve("engines", suffix)(file, options)
 
 
@@ -121,6 +126,8 @@ def _kind(file: Path, options: EngineSection) -> str:
 
 def _local(name: str, folder: Path, manifest: Manifest, options: EngineSection) -> Opened:
     target = manifest.targets[name]
+    if Path(target.file).suffix.lower().lstrip(".") in _TENSORRT:
+        target, folder = fit_target(name, manifest, folder, options)
     file = folder / target.file
     verify_file(file, target.sha256)
     return Opened(name, file, target, load_engine(file, options))
@@ -131,7 +138,7 @@ def _remote(manifest: Manifest, options: EngineSection) -> Opened:
     uri = parse_uri(options.target or "")
     engine = resolve("engines", uri.scheme)(uri, options)
     try:
-        target = next(iter(manifest.targets.values()))
+        target = manifest.targets[matching_target(manifest, engine)]
     except Exception:
         engine.close()
         raise

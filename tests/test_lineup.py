@@ -12,8 +12,9 @@ from edge.config import EngineSection, RunConfig, TrackingSection
 from edge.engines.null import NullEngine
 from edge.errors import AcceleratorError, ConfigError, EngineError, EngineLostError
 from edge.lineup import Lineup, open_lineup
+from edge.parts import check_parts
 from edge.pipeline import Pipeline
-from edge.run import check_parts, run
+from edge.run import run
 from edge.testing import MemoryPublisher, MemorySource
 from edge.timings import Stage
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from edge import parts
 from edge import run as run_module
 from edge.bench.throttle import Throttle
 from edge.config import RunConfig, WireSection
@@ -165,7 +166,7 @@ def test_going_on_claims_no_camera_that_is_not_there(pipeline_of, meanwhile, exp
 def test_the_loop_rests_when_a_reader_that_may_asks_for_it(tmp_path, monkeypatch):
     (tmp_path / "m.null").write_text(NULL)
     publisher = MemoryPublisher()
-    monkeypatch.setattr(run_module, "resolve", lambda group, name: lambda uri: publisher)
+    monkeypatch.setattr(parts, "resolve", lambda group, name: lambda uri: publisher)
     config = RunConfig(
         model=str(tmp_path / "m.null"),
         source="synthetic://?fps=100&size=64x48",

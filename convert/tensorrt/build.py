@@ -10,12 +10,14 @@ from convert.tensorrt.caches import set_calibration, timings_of, use_timings
 from convert.tensorrt.features import Features, probe
 from convert.tensorrt.find import find_tensorrt
 from convert.tensorrt.layers import LayerRow, check_precision, count_precisions, engine_layers, network_layers
-from convert.tensorrt.machine import available_mib, gpu_capability, l4t_release
-from convert.tensorrt.messages import first_error, logger_of
+from convert.tensorrt.messages import logger_of
 from convert.tensorrt.network import add_profile, parse_onnx
 from convert.tensorrt.options import check_chip, configure, set_precision
 from convert.tensorrt.request import BuildRequest, BuildResult, check_request, needs_of
 from convert.tensorrt.watch import Watch, supervised
+from edge.board import available_mib, l4t_release
+from edge.engines.driver import gpu_capability
+from edge.engines.tensorrt_words import first_error
 from edge.errors import AcceleratorError, ConfigError, ModelError
 from edge.files import write_atomically
 from edge.progress import Progress

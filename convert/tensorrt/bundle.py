@@ -15,14 +15,13 @@ from convert.float_model import write_manifest
 from convert.tensorrt.build import build
 from convert.tensorrt.features import Features, probe
 from convert.tensorrt.find import find_builder
-from convert.tensorrt.machine import gpu_capability
 from convert.tensorrt.request import PRECISIONS, BuildOptions, BuildRequest, BuildResult
 from convert.tensorrt.trtexec import build_by_tool, probe_tool
 from edge.bundle import MANIFEST_NAME
+from edge.engines.driver import gpu_capability
 from edge.errors import AcceleratorError, ConfigError, ManifestError, MissingBackendError
 from edge.manifest import Manifest, Target, read_manifest, sha256_of, verify_file
 from edge.progress import Progress
-from edge.registry import names
 from edge.structs import did_you_mean
 
 __all__ = ["Built", "build_bundle", "build_target", "features_of", "options_for_this_machine"]
@@ -171,11 +170,9 @@ def _mixed(onnx: Path, scratch: Path) -> Path:
 
 
 def _with_target(manifest: Manifest, name: str, target: Target) -> dict[str, Target]:
-    """Put the target first where the runtime can load engines; one for other GPUs stays, under a longer name."""
+    """Put the target first; one for other GPUs stays, under a longer name."""
     others = {key: value for key, value in manifest.targets.items() if key != name}
     old = manifest.targets.get(name)
     if old and old.file != target.file:
         others[f"{name}-sm{old.needs.get('sm', 'old').replace('.', '').replace(' ', '-sm')}"] = old
-    if "engine" in names("engines"):
-        return {name: target, **others}
-    return {**others, name: target}
+    return {name: target, **others}

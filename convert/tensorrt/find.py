@@ -4,7 +4,7 @@ import importlib
 from pathlib import Path
 from typing import Any
 
-from convert.tensorrt.machine import l4t_release, trtexec
+from edge.board import l4t_release, trtexec
 from edge.errors import MissingBackendError
 
 __all__ = ["find_builder", "find_tensorrt"]

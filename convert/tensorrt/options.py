@@ -3,8 +3,8 @@
 from typing import Any
 
 from convert.tensorrt.features import Features
-from convert.tensorrt.messages import first_error
 from convert.tensorrt.request import BuildOptions, BuildRequest
+from edge.engines.tensorrt_words import first_error
 from edge.errors import AcceleratorError, ConfigError
 
 __all__ = ["check_chip", "configure", "set_precision"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from convert.tensorrt.features import Features
 from convert.tensorrt.layers import LayerRow
-from convert.tensorrt.machine import l4t_release
+from edge.board import l4t_release
 from edge.errors import ConfigError, ModelError
 from edge.manifest import sha256_of
 from edge.structs import did_you_mean

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from convert.tensorrt.features import Features
 from convert.tensorrt.layers import LayerRow, count_precisions, rows_of
-from convert.tensorrt.machine import gpu_capability
-from convert.tensorrt.messages import first_error
 from convert.tensorrt.options import check_chip
 from convert.tensorrt.request import BuildOptions, BuildRequest, BuildResult, check_request, needs_of
+from edge.engines.driver import gpu_capability
+from edge.engines.tensorrt_words import first_error
 from edge.errors import ConfigError, DeviceError, ModelError
 from edge.progress import Progress
 

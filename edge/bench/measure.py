@@ -10,10 +10,10 @@ from edge.clock import monotonic_ns
 from edge.config import RunConfig
 from edge.errors import ConfigError, EndOfStreamError, SourceError, SourceTimeoutError
 from edge.lineup import open_lineup
+from edge.parts import open_pipeline
 from edge.pipeline import Pipeline
 from edge.publishers.base import Publisher
 from edge.registry import resolve
-from edge.run import open_pipeline
 from edge.sources.state import SourceStats
 from edge.timings import StageTimings
 from edge.uri import parse_uri

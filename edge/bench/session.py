@@ -28,8 +28,8 @@ from edge.bench.summaries import comparison_of, power_of, resources_of, series_o
 from edge.config import RunConfig, read_config
 from edge.errors import ConfigError, DeviceError, EdgeError, InterruptedWorkError
 from edge.files import check_writable, write_atomically
+from edge.parts import open_pipeline
 from edge.pipeline import Pipeline
-from edge.run import open_pipeline
 
 __all__ = ["DEFAULT_PUBLISH", "DEFAULT_SOURCE", "Measured", "configurations", "execute", "measure", "report_of"]
 

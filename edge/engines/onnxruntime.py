@@ -1,6 +1,7 @@
 """ONNX models through ONNX Runtime, with the execution providers the user lists."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ class OnnxRuntimeEngine:
 
     Input and output arrays are bound once, so a run copies nothing. Outputs whose shape is open are
     handed over by ONNX Runtime at each run instead.
+    moving: the numbers of those outputs.
     """
 
     lost = ""
@@ -40,10 +42,9 @@ class OnnxRuntimeEngine:
         if not nodes:
             raise EngineError(f"{path.name} has no input", "export the model with its input")
         self.input_specs = [_spec(node, is_image=len(node.shape) == 4) for node in nodes]
-        self.inputs = [np.zeros(spec.shape, spec.dtype) for spec in self.input_specs]
+        self.inputs: list[np.ndarray] = []
         self._binding = self._session.io_binding()
-        for spec, array in zip(self.input_specs, self.inputs, strict=True):
-            self._binding.bind_cpu_input(spec.name, array)
+        self._bind_inputs([np.zeros(spec.shape, spec.dtype) for spec in self.input_specs])
         self._bind_outputs()
 
     def run(self) -> None:
@@ -51,17 +52,27 @@ class OnnxRuntimeEngine:
 
         Raises: EngineError.
         """
+        for i in self.moving:  # else it would have to fit into what the last run gave
+            self._binding.bind_output(self.output_specs[i].name)
         self._run()
-        if self._moving:
+        if self.moving:
             values = self._binding.get_outputs()
-            for i in self._moving:
+            for i in self.moving:
                 self.outputs[i] = values[i].numpy()
+
+    def adopt(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> bool:
+        """Use these arrays, of the specs' shapes and dtypes, from now on; `moving` outputs stay. Returns True."""
+        self._bind_inputs(inputs)
+        for i, array in enumerate(outputs):
+            if i not in self.moving:
+                self._bind_output(i, array)
+        return True
 
     def close(self) -> None:
         """Release the session."""
         self.inputs.clear()
         self.outputs.clear()
-        self._moving.clear()
+        self.moving.clear()
         self._binding = self._session = None
 
     def _run(self) -> None:
@@ -72,6 +83,15 @@ class OnnxRuntimeEngine:
                 f"the model failed while running ({_first_line(exc)})",
                 "convert it again or use another target",
             ) from exc
+
+    def _bind_inputs(self, arrays: Sequence[np.ndarray]) -> None:
+        self.inputs[:] = arrays
+        for spec, array in zip(self.input_specs, arrays, strict=True):
+            self._binding.bind_cpu_input(spec.name, array)
+
+    def _bind_output(self, i: int, array: np.ndarray) -> None:
+        self.outputs[i] = array
+        self._binding.bind_output(self.output_specs[i].name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
     def _bind_outputs(self) -> None:
         nodes = self._session.get_outputs()
@@ -85,15 +105,13 @@ class OnnxRuntimeEngine:
             TensorSpec(node.name, array.shape, array.dtype) for node, array in zip(nodes, self.outputs, strict=True)
         ]
         self._binding.clear_binding_outputs()
-        self._moving: list[int] = []
+        self.moving: list[int] = []
         for i, (node, array) in enumerate(zip(nodes, self.outputs, strict=True)):
             if all(isinstance(n, int) for n in node.shape):
-                self.outputs[i] = np.zeros(array.shape, array.dtype)
-                value = self.outputs[i]
-                self._binding.bind_output(node.name, "cpu", 0, value.dtype.type, value.shape, value.ctypes.data)
+                self._bind_output(i, np.zeros(array.shape, array.dtype))
             else:
                 self._binding.bind_output(node.name)
-                self._moving.append(i)
+                self.moving.append(i)
 
 
 def _load(path: Path, options: EngineSection) -> ort.InferenceSession:

@@ -68,6 +68,12 @@ class Locator:
         self._tilt_sigma_rad = camera.mount.sigma_of_tilt_rad if camera.mount else 0.0
         self._frame_wh = (0, 0)
 
+    @property
+    def frame_ids(self) -> tuple[str, str]:
+        """The names of the optical frame and of the base frame, which is "" where the file has no [mount]."""
+        mount = self.camera.mount
+        return self.camera.frame_id, mount.base_frame_id if mount else ""
+
     def locate(self, detections: Detections, frame_wh: tuple[int, int]) -> Locations:
         """Fill and return `locations` for detections with xyxy in px of a frame of frame_wh (width, height) px.
 
@@ -114,7 +120,7 @@ class Locator:
         self._bear(rays[:, :n], variances[:2, 0], noise2)
         # what leans in the picture, or has a leaning foot, gets a larger box
         noise2 += sides2[::-1] * variances[5:, 0] * _LEAN
-        if self._range(boxes, base_rays, variances[2:5], noise2, detections.class_ids[:n]):
+        if self._range(boxes, base_rays, variances[2:5], noise2, detections.class_ids[:n]) and self.camera.mount:
             self._place(base_rays[:, :n])
 
     def _bear(self, rays: np.ndarray, variances: np.ndarray, noise2: np.ndarray) -> None:
@@ -169,10 +175,15 @@ class Locator:
         return found
 
     def _place(self, base_rays: np.ndarray) -> None:
-        n = base_rays.shape[1]
-        places = base_rays * (self.locations.range_m[:n] / np.hypot(base_rays[0], base_rays[1]))
+        """Fill position_m and its sigma, to first order: of the range along the ray, of the angles across it."""
+        found, n = self.locations, base_rays.shape[1]
+        distance = found.range_m[:n]
+        places = base_rays * (distance / np.hypot(base_rays[0], base_rays[1]))
+        sigma = np.maximum(found.range_sigma_m[:n], distance * found.angle_sigma_rad[:n])
+        sigma *= np.sqrt((places * places).sum(axis=0)) / distance
         places += self.base_from_camera[:3, 3:]
-        self.locations.position_m[:n] = places.T
+        found.position_m[:n] = places.T
+        found.position_sigma_m[:n] = sigma
 
 
 def _points_of_boxes(names: Sequence[str], scale: tuple[float, float]) -> np.ndarray:

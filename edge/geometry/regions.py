@@ -1,40 +1,21 @@
 """Regions of the picture: what is looked at, and what is told of tracks that enter, leave, stay or cross."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from edge.detections import Detections
 from edge.errors import ConfigError
-from edge.geometry.polygons import Lines, Polygons
+from edge.events import Direction, RegionEvent
+from edge.geometry.polygons import Lines, Polygons, with_one
 from edge.geometry.region_tracks import Change, RegionTracks
 from edge.geometry_config import RegionSection
 from edge.structs import did_you_mean
 
-__all__ = ["Direction", "RegionEvent", "Regions"]
+__all__ = ["Regions"]
 
-Direction = Literal["", "left_to_right", "right_to_left"]
-
-
-@dataclass(frozen=True, slots=True)
-class RegionEvent:
-    """What a track did to a region.
-
-    t_capture_ns (CLOCK_MONOTONIC) is of the frame on which it was first seen to have done so. direction: of a crossing,
-    looking from the line's first point to its second. dwell_s: how long it had been inside, for leave and dwell.
-    lost: it did not leave, it was not seen any more since t_capture_ns.
-    """
-
-    region: str
-    kind: Literal["enter", "leave", "cross", "dwell"]
-    track_id: int
-    class_id: int
-    t_capture_ns: int
-    direction: Direction = ""
-    dwell_s: float = 0.0
-    lost: bool = False
+_NO_POINTS = np.empty((0, 0, 2))
 
 
 class Regions:
@@ -61,9 +42,14 @@ class Regions:
         self._include = np.array([s.kind == "include" for s in self._filters], bool)
         times = np.array([[s.settle_s, s.dwell_s, s.lost_s] for s in self._watched]).reshape(-1, 3)
         settle_ns, dwell_ns, lost_ns = (times.T * 1e9).astype(np.int64)
-        self._tracks = RegionTracks(settle_ns, dwell_ns, lost_ns, tracks)
+        self._tracks = RegionTracks(settle_ns, dwell_ns, lost_ns, tracks, len(self._zones))
         self._most_tracks = tracks
         self._frame_wh = (0, 0)
+        self._boxes = np.zeros((tracks, 5))
+        self._indices = [list(sections).index(section) for section in self._watched]
+        self._others = ~self._watched_classes
+        self._picky = bool(self._others[:-1].any())
+        self._nowhere = np.array([-1] * len(self._zones) + [0] * len(self._lines), np.int8)
 
     def kept(self, detections: Detections, frame_wh: tuple[int, int]) -> np.ndarray:
         """Return (N,) bool, N = count: which detections (xyxy in px of a frame of frame_wh) no region drops.
@@ -74,11 +60,17 @@ class Regions:
         if not self._filters or not n:
             return np.ones(n, bool)
         self._fit(frame_wh)
+        if n > len(self._boxes):
+            self._boxes = np.zeros((detections.capacity, 5))
+        inside = self._filter_shapes.inside(with_one(detections.xyxy[:n], self._boxes))
         applies = self._filter_classes.take(detections.class_ids[:n], axis=0, mode="clip")
-        inside = self._filter_shapes.inside(_anchors(detections.xyxy[:n], self._filters)) & applies
+        inside &= applies
         needed = applies & self._include
-        excluded = (inside & ~self._include).any(axis=1)
-        return ((inside & self._include).any(axis=1) | ~needed.any(axis=1)) & ~excluded
+        kept = (inside & self._include).any(axis=1)
+        kept |= ~needed.any(axis=1)
+        if not self._include.all():
+            kept &= ~(inside & ~self._include).any(axis=1)
+        return kept
 
     def events(self, detections: Detections, frame_wh: tuple[int, int], t_capture_ns: int) -> list[RegionEvent]:
         """Return what the tracks of a frame, captured at t_capture_ns (CLOCK_MONOTONIC), did; those without id did not.
@@ -88,49 +80,79 @@ class Regions:
         if not self._watched:
             return []
         self._fit(frame_wh)
-        chosen = np.flatnonzero(detections.track_ids[: detections.count] >= 0)[: self._most_tracks]
-        classes = detections.class_ids[chosen]
-        points = _anchors(detections.xyxy[chosen], self._watched)
+        n = detections.count
+        ids, classes, boxes = detections.track_ids[:n].tolist(), detections.class_ids[:n], detections.xyxy[:n]
+        if n > self._most_tracks or (ids and min(ids) < 0):
+            chosen = [i for i, track_id in enumerate(ids) if track_id >= 0][: self._most_tracks]
+            ids, classes, boxes = [ids[i] for i in chosen], classes[chosen], boxes[chosen]
+        sides, points = self._sides(with_one(boxes, self._boxes))
+        if self._picky:
+            others = self._others.take(classes, axis=0, mode="clip")
+            np.copyto(sides, self._nowhere, where=others)
+        changes = self._tracks.update(ids, classes.tolist(), sides, points, t_capture_ns)
+        return [event for event in map(self._event, changes) if event] if changes else []
+
+    def _sides(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(N, watched) int8, 1 and -1 beyond the margin on either side, 0 between; and (N, lines, 2) float64, px."""
         zones = len(self._zones)
-        sides = np.zeros(points.shape[:2], np.int8)
+        sides = np.empty((len(boxes), len(self._watched)), np.int8)
+        points = _NO_POINTS
         if zones:
-            sides[:, :zones] = _sides(self._zone_shapes.depth(points[:, :zones]), self._margins_px[:zones])
+            inside, squared = self._zone_shapes.squared(boxes)
+            beyond = squared > self._zone_margins2
+            of_zones = sides[:, :zones]
+            np.copyto(of_zones, inside)
+            of_zones += of_zones
+            of_zones -= 1
+            of_zones *= beyond
         if self._lines:
-            sides[:, zones:] = _sides(self._line_shapes.side(points[:, zones:]), self._margins_px[zones:])
-        others = ~self._watched_classes.take(classes, axis=0, mode="clip")
-        sides[:, :zones][others[:, :zones]] = -1
-        sides[:, zones:][others[:, zones:]] = 0
-        changes = self._tracks.update(detections.track_ids[chosen].tolist(), classes, sides, points, t_capture_ns)
-        return [event for event in map(self._event, changes) if event]
+            right, points = self._line_shapes.side(boxes)
+            margins = self._line_margins_px
+            of_lines = sides[:, zones:]
+            np.copyto(of_lines, right > margins)
+            of_lines -= right < -margins
+        return sides, points
 
     def _fit(self, frame_wh: tuple[int, int]) -> None:
         if frame_wh == self._frame_wh:
             return
         self._frame_wh = frame_wh
         if self._filters:
-            self._filter_shapes = Polygons([_pixels(s, frame_wh) for s in self._filters])
+            self._filter_shapes = Polygons([_pixels(s, frame_wh) for s in self._filters], _up(self._filters))
         if self._zones:
-            self._zone_shapes = Polygons([_pixels(s, frame_wh) for s in self._zones])
+            self._zone_shapes = Polygons([_pixels(s, frame_wh) for s in self._zones], _up(self._zones))
+            self._zone_margins2 = _margins_px(self._zones, frame_wh) ** 2
         if self._lines:
-            self._line_shapes = Lines(np.stack([_pixels(s, frame_wh) for s in self._lines]))
-        self._margins_px = np.array([s.margin_fraction * frame_wh[1] for s in self._watched])
+            self._line_shapes = Lines(np.stack([_pixels(s, frame_wh) for s in self._lines]), _up(self._lines))
+            self._line_margins_px = _margins_px(self._lines, frame_wh)
 
     def _event(self, change: Change) -> RegionEvent | None:
-        section, track_id, class_id = self._watched[change.region], change.track_id, change.class_id
-        if section.kind == "line":
-            line = change.region - len(self._zones)
-            if change.lost or not change.before or not self._line_shapes.crossed(line, *change.way):
+        section, zones = self._watched[change.region], len(self._zones)
+        kind: Literal["enter", "leave", "cross", "dwell"] = "cross"
+        direction: Direction = ""
+        seconds = 0.0
+        if change.region >= zones:
+            crossed = change.before and not change.lost
+            if not crossed or not self._line_shapes.crossed(change.region - zones, *change.way):
                 return None
-            direction: Direction = "left_to_right" if change.side > 0 else "right_to_left"
-            return RegionEvent(section.name, "cross", track_id, class_id, change.t_ns, direction)
-        if change.side < 0 and change.before <= 0:
+            direction = "left_to_right" if change.side > 0 else "right_to_left"
+        elif change.side < 0 and change.before <= 0:
             return None  # it was never inside
-        seconds = (change.t_ns - change.t_before_ns) / 1e9
-        if change.stays:
-            return RegionEvent(section.name, "dwell", track_id, class_id, change.t_ns, dwell_s=seconds)
-        if change.side > 0:
-            return RegionEvent(section.name, "enter", track_id, class_id, change.t_ns)
-        return RegionEvent(section.name, "leave", track_id, class_id, change.t_ns, dwell_s=seconds, lost=change.lost)
+        else:
+            kind = "dwell" if change.stays else "enter" if change.side > 0 else "leave"
+            seconds = 0.0 if kind == "enter" else (change.t_ns - change.t_before_ns) / 1e9
+        return RegionEvent(
+            section.name,
+            kind,
+            change.track_id,
+            change.class_id,
+            change.t_ns,
+            direction,
+            seconds,
+            change.lost and kind == "leave",
+            index=self._indices[change.region],
+            inside=self._tracks.inside(change.region) if change.region < zones else None,
+        )
 
 
 def _class_table(sections: Sequence[RegionSection], labels: Sequence[str]) -> np.ndarray:
@@ -152,16 +174,10 @@ def _pixels(section: RegionSection, frame_wh: tuple[int, int]) -> np.ndarray:
     return points * frame_wh if section.unit == "fraction" else points
 
 
-def _anchors(boxes: np.ndarray, sections: Sequence[RegionSection]) -> np.ndarray:
-    """(N, sections, 2) float64: the point of each box that counts for each region."""
-    up = np.array([0.5 if s.anchor == "center" else 0.0 for s in sections])
-    x1, y1, x2, y2 = boxes.T.astype(np.float64)[:, :, None]
-    found = np.empty((len(boxes), len(sections), 2))
-    found[:, :, 0] = (x1 + x2) / 2
-    found[:, :, 1] = y2 - up * (y2 - y1)
-    return found
+def _up(sections: Sequence[RegionSection]) -> np.ndarray:
+    """(sections,) float64: the point of a box that counts, in heights of the box above its lower edge."""
+    return np.array([0.5 if s.anchor == "center" else 0.0 for s in sections])
 
 
-def _sides(distances: np.ndarray, margins: np.ndarray) -> np.ndarray:
-    """1 and -1 beyond the margin on either side, 0 between."""
-    return (distances > margins).astype(np.int8) - (distances < -margins).astype(np.int8)
+def _margins_px(sections: Sequence[RegionSection], frame_wh: tuple[int, int]) -> np.ndarray:
+    return np.array([s.margin_fraction * frame_wh[1] for s in sections])

@@ -9,7 +9,7 @@ from edge.uri import Uri
 
 __all__ = ["MqttLink"]
 
-_TOPICS = ["hello", "labels/+", "status", "heartbeat", "detections", "classification"]
+_TOPICS = ["hello", "labels/+", "status", "heartbeat", "detections", "classification", "region"]
 
 
 class MqttLink:

@@ -9,7 +9,7 @@ from edge.registry import resolve
 from edge.uri import Uri
 from edge.wire.messages import ClassificationMessage, DetectionsMessage, Message
 
-__all__ = ["Publisher", "PublisherBase", "PublisherOptions", "options_of"]
+__all__ = ["Publisher", "PublisherBase", "PublisherOptions", "Viewer", "options_of"]
 
 Options = TypeVar("Options", bound="PublisherOptions")
 
@@ -31,7 +31,19 @@ def options_of(uri: Uri, options: type[Options]) -> Options:
     return found
 
 
-class Publisher(Protocol):
+class Viewer(Protocol):
+    """Is shown the picture behind a result. wants_frames: whether now; looked at after every result."""
+
+    wants_frames: bool
+
+    def show(self, frame: Frame, message: DetectionsMessage | ClassificationMessage) -> None:
+        """Take the picture behind a result that was just sent; returns at once and never raises.
+
+        The frame is the source's and only lent for this call: who keeps it copies it.
+        """
+
+
+class Publisher(Viewer, Protocol):
     """Brings messages to its readers: every change of state, and the newest of everything else.
 
     Built from a Uri; raises PublishError when it cannot start (port in use, unwritable file), and whatever
@@ -40,7 +52,6 @@ class Publisher(Protocol):
     sent and dropped count messages (per reader where there are several). failure: what is wrong just now, or "";
     a publisher goes on trying. reader_gone: the only reader it will ever have has hung up (a closed pipe).
     command: "start" or "stop" where a reader that may do so asked for it; the loop takes it and sets "" again.
-    wants_frames: whether `show` shall be called now; looked at after every result.
     """
 
     address: str
@@ -50,7 +61,6 @@ class Publisher(Protocol):
     failure: str
     reader_gone: bool
     command: str
-    wants_frames: bool
 
     @staticmethod
     def check(uri: Uri) -> None:
@@ -61,12 +71,6 @@ class Publisher(Protocol):
 
         HELLO and LABELS are also what a reader that comes later is told first, with the last STATUS. A publisher
         passes over kinds that its readers have no use for. Messages are shared: nobody changes one.
-        """
-
-    def show(self, frame: Frame, message: DetectionsMessage | ClassificationMessage) -> None:
-        """Take the picture behind a result that was just sent; returns at once and never raises.
-
-        The frame is the source's and only lent for this call: who keeps it copies it.
         """
 
     def close(self, drain_s: float = 0.5) -> None:

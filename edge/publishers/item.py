@@ -6,7 +6,14 @@ import msgspec
 
 from edge.errors import WireError
 from edge.wire.building import restamped
-from edge.wire.messages import RESULT_KINDS, ClassificationMessage, DetectionsMessage, Message
+from edge.wire.messages import (
+    EVENT_KINDS,
+    RESULT_KINDS,
+    ClassificationMessage,
+    DetectionsMessage,
+    Message,
+    RegionMessage,
+)
 
 __all__ = ["Item"]
 
@@ -21,8 +28,12 @@ class Item:
         self.kind = message.kind
         self._encode = encode
         self._clock = clock
-        self._stamps = self.kind in RESULT_KINDS
+        self._stamps = self.kind in RESULT_KINDS | EVENT_KINDS
         self._encoded: dict[frozenset[int], tuple[int, bytes]] = {}
+
+    def concerns(self, class_ids: frozenset[int]) -> bool:
+        """Return whether a reader that wants only these classes wants this message; all of it where there are none."""
+        return not class_ids or not isinstance(self.message, RegionMessage) or self.message.class_id in class_ids
 
     def payload(self, class_ids: frozenset[int] = frozenset()) -> bytes:
         """Return the bytes, with the age of now (within 2 ms) and only the classes asked for; b"" if too large."""

@@ -14,7 +14,7 @@ from edge.publishers.mqtt_broker import Broker, BrokerConnection, broker_of, war
 from edge.publishers.outbox import Outbox
 from edge.uri import Uri
 from edge.wire.building import restamped
-from edge.wire.messages import KEPT_KINDS, LabelsMessage, Message, StatusMessage
+from edge.wire.messages import EVENT_KINDS, KEPT_KINDS, LabelsMessage, Message, StatusMessage
 
 __all__ = ["MqttPublisher", "topic_of"]
 
@@ -32,9 +32,9 @@ def topic_of(message: Message) -> str:
 class MqttPublisher(PublisherBase):
     """`mqtt://user:password@host:1883/topic/prefix` and `mqtts://`: publishes to `prefix/detections` and so on.
 
-    While the broker has not read what was sent before, or is not there, only the newest result waits; the others are
-    dropped and counted. STATUS, HELLO and LABELS are retained; where the connection is lost without a word, the broker
-    itself publishes the status `closed`, "lost connection".
+    While the broker has not read what was sent before, or is not there, only the newest result waits, and the last 64
+    events; the others are dropped and counted. STATUS, HELLO and LABELS are retained; where the connection is lost
+    without a word, the broker itself publishes the status `closed`, "lost connection".
     """
 
     @staticmethod
@@ -181,7 +181,8 @@ class MqttPublisher(PublisherBase):
         except WireError:
             self.dropped += 1
             return
-        self.sent += connection.publish(topic_of(message), payload, message.kind in KEPT_KINDS)
+        kept, counts = message.kind in KEPT_KINDS, message.kind in EVENT_KINDS
+        self.sent += connection.publish(topic_of(message), payload, kept, counts)
 
     def _last_word(self) -> StatusMessage | None:
         """The status `closed`, where the run has not said it: hanging up in order keeps the broker from telling."""

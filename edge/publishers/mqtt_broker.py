@@ -204,9 +204,9 @@ class BrokerConnection:
             if time.monotonic() > deadline:
                 raise self._no_answer("it says nothing")
 
-    def publish(self, topic: str, payload: bytes, kept: bool) -> bool:
-        """Send one message, return whether that began; kept: retained, and with QoS 1, so it is acknowledged."""
-        info = self._client.publish(f"{self._broker.prefix}/{topic}", payload, qos=int(kept), retain=kept)
+    def publish(self, topic: str, payload: bytes, kept: bool, counts: bool = False) -> bool:
+        """Send one message, return whether that began; kept: retained. QoS 1 where it is kept or counts, else 0."""
+        info = self._client.publish(f"{self._broker.prefix}/{topic}", payload, qos=int(kept or counts), retain=kept)
         return info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def probe(self) -> None:

@@ -13,7 +13,14 @@ from edge.publishers.threaded import ThreadedPublisher
 from edge.uri import Uri
 from edge.wire import jsonl
 from edge.wire.building import restamped
-from edge.wire.messages import ClassificationMessage, DetectionsMessage, HeartbeatMessage, Message, StatusMessage
+from edge.wire.messages import (
+    ClassificationMessage,
+    DetectionsMessage,
+    HeartbeatMessage,
+    Message,
+    RegionMessage,
+    StatusMessage,
+)
 
 __all__ = ["Ros2Publisher", "open_backend"]
 
@@ -24,14 +31,16 @@ _BACKENDS = {
     "cyclonedds": ("edge.publishers.ros2_cyclonedds", "CycloneBackend", "pip install 'harrier-edge[ros2]'"),
     "zenoh": ("edge.publishers.ros2_zenoh", "ZenohBackend", "pip install 'harrier-edge[zenoh]'"),
 }
+_EVENTS = 64  # that wait for a slow subscriber
 _NAME = re.compile(r"[A-Za-z]\w*(/[A-Za-z]\w*)*", re.ASCII)
 
 
 class Ros2Publisher(ThreadedPublisher):
     """`ros2://topic`: vision_msgs/Detection2DArray (of a classifier: Classification) on that topic.
 
-    Changes of state go to `topic/status`, where late subscribers get the last, signs of life to `topic/heartbeat`:
-    both std_msgs/String with the JSON message. `detections` where no topic is named.
+    Changes of state go to `topic/status`, where late subscribers get the last, signs of life to `topic/heartbeat`,
+    events of regions to `topic/region`: all std_msgs/String with the JSON message.
+    `detections` where no topic is named.
     Raises: ConfigError for a wrong URI, MissingBackendError when there is no way to ROS here, PublishError when it
     cannot be opened.
     """
@@ -63,6 +72,7 @@ class Ros2Publisher(ThreadedPublisher):
         self._classes = Topic(name, "vision_msgs/msg/Classification")
         self._status = Topic(f"{name}/status", "std_msgs/msg/String", latched=True)
         self._heartbeat = Topic(f"{name}/heartbeat", "std_msgs/msg/String")
+        self._region = Topic(f"{name}/region", "std_msgs/msg/String", depth=_EVENTS)
         try:
             backend.announce(self._status)
             backend.announce(self._heartbeat)
@@ -84,12 +94,18 @@ class Ros2Publisher(ThreadedPublisher):
             cdr = ros2_cdr.classification(message, self._frame_id, self._numbers)
             self._backend.publish(self._classes, cdr)
         elif isinstance(message, StatusMessage):
-            self._backend.publish(self._status, ros2_cdr.text(jsonl.encode(message).decode().rstrip("\n")))
+            self._say(self._status, message)
         elif isinstance(message, HeartbeatMessage):
-            self._backend.publish(self._heartbeat, ros2_cdr.text(jsonl.encode(message).decode().rstrip("\n")))
+            self._say(self._heartbeat, message)
+        elif isinstance(message, RegionMessage):
+            self._say(self._region, message)
         else:
             return False
         return True
+
+    def _say(self, topic: Topic, message: Message) -> None:
+        """Publish a message as JSON. Raises: PublishError."""
+        self._backend.publish(topic, ros2_cdr.text(jsonl.encode(message).decode().rstrip("\n")))
 
     def look(self) -> str:
         """Return what keeps ROS away just now."""

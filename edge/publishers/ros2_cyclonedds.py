@@ -123,7 +123,7 @@ def _qos(topic: Topic, reliable: bool) -> Qos:
     return Qos(
         Policy.Reliability.Reliable(duration(milliseconds=100)) if reliable else Policy.Reliability.BestEffort,
         Policy.Durability.TransientLocal if topic.latched else Policy.Durability.Volatile,
-        Policy.History.KeepLast(1),
+        Policy.History.KeepLast(topic.depth),
         Policy.DataRepresentation(use_cdrv0_representation=True),
         Policy.Userdata(f"typehash={topic.type_hash};".encode()),
     )

@@ -49,7 +49,7 @@ class RclpyBackend:
         qos = import_module("rclpy.qos")
         reliable, durable = qos.ReliabilityPolicy, qos.DurabilityPolicy
         profile = qos.QoSProfile(
-            depth=1,
+            depth=topic.depth,
             reliability=reliable.RELIABLE if self._reliable or topic.latched else reliable.BEST_EFFORT,
             durability=durable.TRANSIENT_LOCAL if topic.latched else durable.VOLATILE,
         )

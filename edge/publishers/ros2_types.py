@@ -19,12 +19,13 @@ TYPE_HASHES = {
 class Topic(NamedTuple):
     """A topic by its full name (`/detections`), its type, and whether late subscribers get the last message.
 
-    Queues hold one message: reliable, keep last 1, volatile or transient local.
+    Queues hold `depth` messages: keep last, volatile or transient local.
     """
 
     name: str
     type_name: str
     latched: bool = False
+    depth: int = 1
 
     @property
     def dds_type(self) -> str:

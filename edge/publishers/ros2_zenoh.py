@@ -110,6 +110,6 @@ def node_token(domain: int, session: str, node: str) -> str:
 def publisher_token(domain: int, session: str, node: str, entity: int, topic: Topic, reliable: bool) -> str:
     """Return the liveliness key of a publisher; what is as by default in its quality of service stays empty."""
     name = topic.name.replace("/", "%")
-    qos = f"{'' if reliable or topic.latched else 2}:{1 if topic.latched else ''}:,1:,:,:,,"
+    qos = f"{'' if reliable or topic.latched else 2}:{1 if topic.latched else ''}:,{topic.depth}:,:,:,,"
     head = f"@ros2_lv/{domain}/{session}/{_NODE}/{entity}/MP/%/%/{node}"
     return f"{head}/{name}/{topic.dds_type}/{topic.type_hash}/{qos}"

@@ -158,7 +158,7 @@ class Session:
 
     def put(self, item: Item) -> None:
         """Let a message wait for this reader, in place of an older one of its kind."""
-        if self._kinds and item.kind not in self._kinds:
+        if (self._kinds and item.kind not in self._kinds) or not item.concerns(self._class_ids):
             return
         before = self._outbox.dropped
         self._outbox.put(item.kind, item)

@@ -14,15 +14,13 @@ from edge.publishers.base import PublisherBase, PublisherOptions, options_of
 from edge.uri import Uri
 from edge.wire.building import restamped
 from edge.wire.framing import framed
-from edge.wire.messages import KEPT_KINDS, RESULT_KINDS, Message
+from edge.wire.messages import EVENT_KINDS, KEPT_KINDS, RESULT_KINDS, Message
 
 __all__ = ["FilePublisher", "StdoutPublisher"]
 
 _QUEUE_LENGTH = 1024
-_WRITTEN = {
-    "json": RESULT_KINDS | {"status"},  # a line says its names itself
-    "binary": RESULT_KINDS | KEPT_KINDS,
-}
+_ALL = RESULT_KINDS | EVENT_KINDS | KEPT_KINDS
+_WRITTEN = {"json": RESULT_KINDS | EVENT_KINDS | {"status"}}  # a line says its names itself
 
 
 class _Writer(PublisherBase):
@@ -34,7 +32,7 @@ class _Writer(PublisherBase):
     def __init__(self, stream: BinaryIO, address: str, options: PublisherOptions) -> None:
         super().__init__(address, options.format or "json")
         self._stream = stream
-        self._written = _WRITTEN.get(self.format, RESULT_KINDS | KEPT_KINDS)
+        self._written = _WRITTEN.get(self.format, _ALL)
         self._queue: queue.Queue[Message | None] = queue.Queue(_QUEUE_LENGTH)
         self._thread = threading.Thread(target=self._run, name=f"publish {address}", daemon=True)
         self._thread.start()

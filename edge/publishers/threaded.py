@@ -8,7 +8,7 @@ from queue import Empty, SimpleQueue
 from edge.errors import EdgeError
 from edge.publishers.base import PublisherBase
 from edge.publishers.outbox import Outbox
-from edge.wire.messages import KEPT_KINDS, RESULT_KINDS, Message
+from edge.wire.messages import EVENT_KINDS, KEPT_KINDS, RESULT_KINDS, Message
 
 __all__ = ["ThreadedPublisher"]
 
@@ -111,4 +111,4 @@ class ThreadedPublisher(PublisherBase, ABC):
                     self._failed = ""
         except EdgeError as exc:
             self._failed = "" if self._unwell else exc.cause  # what `look` has noticed it also sees pass
-            self.dropped += result or message.kind in KEPT_KINDS
+            self.dropped += result or message.kind in KEPT_KINDS | EVENT_KINDS

@@ -19,7 +19,7 @@ from edge.publishers.rotation import Rotation
 from edge.uri import Uri
 from edge.wire import decoder, jsonl
 from edge.wire.building import restamped
-from edge.wire.messages import RESULT_KINDS, ClockMessage, HelloMessage, LabelsMessage, Message
+from edge.wire.messages import EVENT_KINDS, RESULT_KINDS, ClockMessage, HelloMessage, LabelsMessage, Message
 
 __all__ = ["UdpOptions", "UdpPublisher"]
 
@@ -173,7 +173,7 @@ class UdpPublisher(PublisherBase):
             self.sent += 1
             self.failure = ""
             return
-        self.dropped += message.kind in RESULT_KINDS
+        self.dropped += message.kind in RESULT_KINDS | EVENT_KINDS
 
     def _answer(self) -> None:
         """Answer one question for the time; everything else that comes is passed over."""

@@ -13,37 +13,39 @@ APART = -1.0
 SIZE_CHANGE = 0.3
 GATE_SIGMAS = 3.0
 
+_TINY = np.finfo(np.float32).tiny
+
 
 class Affinity:
     """Overlaps of tracks and detections, written into buffers made once for `tracks` x `detections`."""
 
     def __init__(self, tracks: int, detections: int, class_aware: bool) -> None:
         self._class_aware = class_aware
-        self._buffers = [np.empty(tracks * detections, np.float32) for _ in range(3)]
+        self._buffers = [np.empty(2 * tracks * detections, np.float32) for _ in range(2)]
 
     def iou(self, xyxy: np.ndarray, class_ids: np.ndarray, detections: Detections) -> np.ndarray:
         """Return (N, M) float32 intersection over union of tracks with detections, below 0 where classes differ.
 
-        xyxy (N, 4) float32 and class_ids (N,) int32 of the tracks. Valid until the next call.
+        xyxy (4, N) float32, corners by rows, and class_ids (N,) int32 of the tracks. Valid until the next call.
         """
-        boxes = detections.xyxy[: detections.count]
-        n, m = len(xyxy), len(boxes)
-        width, height, start = (buffer[: n * m].reshape(n, m) for buffer in self._buffers)
-        for axis, out in ((0, width), (1, height)):
-            np.minimum(xyxy[:, None, axis + 2], boxes[:, axis + 2], out=out)
-            np.maximum(xyxy[:, None, axis], boxes[:, axis], out=start)
-            out -= start
-            np.maximum(out, 0, out=out)
-        width *= height
-        inter, union = width, start
+        boxes = detections.xyxy[: detections.count].T.copy()
+        n, m = xyxy.shape[1], boxes.shape[1]
+        size, other = (buffer[: 2 * n * m].reshape(2, n, m) for buffer in self._buffers)  # width and height at once
+        tracks, seen = xyxy[:, :, None], boxes[:, None]
+        np.minimum(tracks[2:], seen[2:], out=size)
+        np.maximum(tracks[:2], seen[:2], out=other)
+        size -= other
+        np.maximum(size, 0, out=size)
+        inter, union = other
+        np.multiply(size[0], size[1], out=inter)
         np.add(_area(xyxy)[:, None], _area(boxes), out=union)
         union -= inter
-        np.maximum(union, np.finfo(np.float32).tiny, out=union)
+        np.maximum(union, _TINY, out=union)
         inter /= union
         if self._class_aware:
-            other = class_ids[:, None] != detections.class_ids[:m]
-            if other.any():
-                inter[other] = APART
+            apart = class_ids[:, None] != detections.class_ids[:m]
+            if np.count_nonzero(apart):  # quicker than any()
+                np.copyto(inter, APART, where=apart)
         return inter
 
 
@@ -63,4 +65,7 @@ def nearness(xywh: np.ndarray, sigma_px: np.ndarray, seen: np.ndarray, reach: fl
 
 
 def _area(xyxy: np.ndarray) -> np.ndarray:
-    return np.maximum(xyxy[:, 2] - xyxy[:, 0], 0) * np.maximum(xyxy[:, 3] - xyxy[:, 1], 0)
+    """Of (4, N) corners."""
+    size = xyxy[2:] - xyxy[:2]
+    np.maximum(size, 0, out=size)
+    return size[0] * size[1]

@@ -23,21 +23,26 @@ Solver = Callable[[np.ndarray], Pairs]
 
 FEW = 150  # gains; below that the call of `lap` costs more than it saves
 
-_NONE = np.empty(0, np.int64)
 
-
-def assign(gain: np.ndarray, solver: Solver) -> Pairs:
-    """Return rows (K,) and columns (K,) int64 of the pairs of (N, M) float32 or float64 `gain` that add up to the most.
+def assign(gain: np.ndarray, solver: Solver) -> tuple[list[int], list[int]]:
+    """Return rows and columns of the pairs of (N, M) float32 or float64 `gain` that add up to the most.
 
     No row and no column is in two pairs, and a pair without gain (0 or less) is never made.
     """
     if not gain.size:
-        return _NONE, _NONE
+        return [], []
     best = gain.argmax(axis=1)
-    rows = (gain[np.arange(len(gain)), best] > 0).nonzero()[0]
-    columns = best[rows]
-    if len(set(columns.tolist())) == len(rows):  # each has what it wants most: no other assignment has more
+    most = gain.ravel().take(best + np.arange(0, gain.size, gain.shape[1])).tolist()
+    rows = [row for row, value in enumerate(most) if value > 0]
+    wanted = best.tolist()
+    columns = [wanted[row] for row in rows]
+    if len(set(columns)) == len(rows):  # each has what it wants most: no other assignment has more
         return rows, columns
+    return _settled(gain, np.array(rows), np.array(columns), solver)
+
+
+def _settled(gain: np.ndarray, rows: np.ndarray, columns: np.ndarray, solver: Solver) -> tuple[list[int], list[int]]:
+    """The pairs of `assign` where some of `rows` want the same of `columns` most."""
     wants = gain[rows] > 0
     disputed = np.bincount(columns)[columns] > 1
     while True:  # whoever has what a disputing row may fall back on is in it as well; the others have their best
@@ -52,8 +57,8 @@ def assign(gain: np.ndarray, solver: Solver) -> Pairs:
     made = part[some, those] > 0
     settled = ~disputed
     return (
-        np.concatenate([rows[settled], theirs[some[made]]]),
-        np.concatenate([columns[settled], wanted[those[made]]]),
+        rows[settled].tolist() + theirs[some[made]].tolist(),
+        columns[settled].tolist() + wanted[those[made]].tolist(),
     )
 
 

@@ -18,6 +18,8 @@ from edge.tracking.table import CONFIRMED, LOST, TENTATIVE, TrackTable
 
 __all__ = ["ByteTracker"]
 
+Pairs = tuple[list[int], list[int]]
+
 
 class ByteTracker:
     """The tracker of the paper, over arrays made once; see `edge.tracking.base.Tracker`."""
@@ -26,7 +28,9 @@ class ByteTracker:
 
     def __init__(self, settings: TrackingSection, capacity: int, keypoint_count: int = 0) -> None:
         self.settings = settings
-        self.low_score, self._high, self._new = score_limits(settings)
+        limits = score_limits(settings)
+        # in the precision of the scores: what has just the score counts
+        self.low_score, self._high, self._new = (float(np.float32(limit)) for limit in limits)
         self._filter = BoxFilter(settings.max_tracks)
         self._points = np.zeros((settings.max_tracks, keypoint_count, 2))  # in parts of the box, from its centre
         self._scores = np.zeros(settings.max_tracks, np.float32)  # of the last detection
@@ -54,19 +58,21 @@ class ByteTracker:
         """
         table, count = self._table, detections.count
         self._advance(t_capture_ns, current_from_previous)
-        seen, scores = xywh_of(detections.xyxy[:count]), detections.scores[:count]
+        seen, scores = xywh_of(detections.xyxy[:count]), detections.scores[:count].tolist()
         rows, columns, free = self._associate(detections, seen, scores)
-        born = free[scores[free] >= self._new]
+        born = [column for column in free if scores[column] >= self._new]
         rows = table.settle(rows, detections.class_ids[columns], t_capture_ns, len(born))
-        gains = self._filter.update(rows, seen[columns], scores[columns])
-        self._take_points(rows, columns, gains, detections)
-        if len(born):
+        if rows:
+            at, of = np.array(rows), np.array(columns)
+            gains = self._filter.update(at, seen[of], detections.scores[of])
+            self._take_points(at, of, gains, detections)
+        if born:
             fresh = table.add(detections.class_ids[born], t_capture_ns)
-            born, new_rows = born[: fresh.stop - fresh.start], np.arange(fresh.start, fresh.stop)
+            new = list(range(fresh.start, fresh.stop))
+            born = born[: len(new)]
             self._filter.start(fresh, seen[born])
-            self._take_points(new_rows, born, np.ones(len(born)), detections)
-            rows, columns = np.concatenate([rows, new_rows]), np.concatenate([columns, born])
-        self._scores[rows] = scores[columns]
+            self._take_points(np.array(new, int), np.array(born, int), np.ones(len(born)), detections)
+            rows, columns = rows + new, columns + born
         self._publish(rows, columns, detections, into, t_capture_ns)
 
     def _advance(self, t_ns: int, current_from_previous: np.ndarray | None) -> None:
@@ -79,66 +85,73 @@ class ByteTracker:
             return
         self._filter.predict(n, dt_s)
         if current_from_previous is None:
-            self._filter.flow[:n] = 0
+            self._filter.stand(n)
         else:
             self._filter.warp(n, current_from_previous, dt_s)
 
     def _associate(
-        self, detections: Detections, seen: np.ndarray, scores: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows and detections (K,) that belong together, and the strong detections (F,) that are left.
+        self, detections: Detections, seen: np.ndarray, scores: list[float]
+    ) -> tuple[list[int], list[int], list[int]]:
+        """Rows and detections that belong together, and the strong detections that are left.
 
         seen (M, 4) float64 xywh are the detections.
         """
-        table, settings = self._table, self.settings
-        n = table.count
-        strong = (scores >= self._high).nonzero()[0]
-        if not n or not len(seen):
-            return _NONE, _NONE, strong
-        states, mean = table.states[:n], self._filter.mean[:n, :4]
-        iou = self._affinity.iou(xyxy_of(mean).astype(np.float32), table.class_ids[:n], detections)
-        known = (states != TENTATIVE).nonzero()[0]
-        pairs: list[tuple[np.ndarray, np.ndarray]] = []
-        known, strong = self._match(pairs, iou, known, strong, settings.min_iou, scores)
-        if len(known):
-            weak = ((scores >= self.low_score) & (scores < self._high)).nonzero()[0]
-            lost = states[known] == LOST
-            still, _ = self._match(pairs, iou, known[~lost], weak, settings.weak_min_iou, None)
-            known = np.concatenate([known[lost], still])
-        if len(strong):
-            tentative = (states == TENTATIVE).nonzero()[0]
-            _, strong = self._match(pairs, iou, tentative, strong, settings.min_iou, scores)
-        if len(strong) and len(known) and settings.reach:  # not in the paper: near enough, without overlap
+        settings, states = self.settings, self._table.states
+        n = len(states)
+        strong = [column for column, score in enumerate(scores) if score >= self._high]
+        if not n or not scores:
+            return [], [], strong
+        mean = self._filter.mean[:n, :4]
+        iou = self._affinity.iou(self._filter.corners(n), self._table.class_ids[:n], detections)
+        pairs: Pairs = [], []
+        known = [row for row, state in enumerate(states) if state != TENTATIVE]
+        weights = detections.scores[: len(scores)]
+        known, strong = self._match(pairs, iou, known, strong, settings.min_iou, weights)
+        if known:
+            weak = [column for column, score in enumerate(scores) if self.low_score <= score < self._high]
+            lost = [row for row in known if states[row] == LOST]
+            late = [row for row in known if states[row] != LOST]
+            still, _ = self._match(pairs, iou, late, weak, settings.weak_min_iou, None)
+            known = lost + still
+        if strong:
+            tentative = [row for row, state in enumerate(states) if state == TENTATIVE]
+            _, strong = self._match(pairs, iou, tentative, strong, settings.min_iou, weights)
+        if strong and known and settings.reach:  # not in the paper: near enough, without overlap
             near = nearness(mean[known], self._filter.sigma_px(known), seen[strong], settings.reach)
-            near[iou[known[:, None], strong] < 0] = -1
-            some, those = assign(near, self._solver)
-            pairs.append((known[some], strong[those]))
-            strong = _without(strong, those)
-        if not pairs:
-            return _NONE, _NONE, strong
-        return np.concatenate([rows for rows, _ in pairs]), np.concatenate([columns for _, columns in pairs]), strong
+            near[iou.take(known, axis=0).take(strong, axis=1) < 0] = -1
+            _, strong = self._take(pairs, near, known, strong)
+        return *pairs, strong
 
     def _match(
         self,
-        pairs: list[tuple[np.ndarray, np.ndarray]],
+        pairs: Pairs,
         iou: np.ndarray,
-        rows: np.ndarray,
-        columns: np.ndarray,
+        rows: list[int],
+        columns: list[int],
         least: float,
         scores: np.ndarray | None,
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[list[int], list[int]]:
         """Add to `pairs` those of `rows` and `columns` of most overlap above `least`; the rows and columns left.
 
         scores: where given, overlap counts as much as the detection's score.
         """
-        if not len(rows) or not len(columns):
+        if not rows or not columns:
             return rows, columns
-        gain = iou[rows[:, None], columns]
-        if scores is not None:
-            gain *= scores[columns]
-        gain -= least
+        n, m = len(rows), len(columns)
+        if rows[-1] == n - 1 and columns[-1] == m - 1:  # the first ones: nothing need be gathered
+            gain = iou[:n, :m] - least if scores is None else iou[:n, :m] * scores[:m] - least
+        else:
+            gain = iou.take(rows, axis=0).take(columns, axis=1)
+            if scores is not None:
+                gain *= scores[columns]
+            gain -= least
+        return self._take(pairs, gain, rows, columns)
+
+    def _take(self, pairs: Pairs, gain: np.ndarray, rows: list[int], columns: list[int]) -> tuple[list[int], list[int]]:
+        """Add to `pairs` what is assigned by (N, M) `gain` of `rows` and `columns`; the rows and columns left."""
         some, those = assign(gain, self._solver)
-        pairs.append((rows[some], columns[those]))
+        pairs[0].extend([rows[i] for i in some])
+        pairs[1].extend([columns[i] for i in those])
         return _without(rows, some), _without(columns, those)
 
     def _take_points(self, rows: np.ndarray, columns: np.ndarray, gains: np.ndarray, detections: Detections) -> None:
@@ -151,42 +164,42 @@ class ByteTracker:
         self._points[rows] = points + gains[:, None, None] * (seen - points)
 
     def _publish(
-        self, rows: np.ndarray, columns: np.ndarray, detections: Detections, into: Detections, t_ns: int
+        self, rows: list[int], columns: list[int], detections: Detections, into: Detections, t_ns: int
     ) -> None:
         """Refill `into` with the confirmed of `rows`, in the order of the detections, then with who is coasting."""
-        table = self._table
-        shown = (table.states[rows] == CONFIRMED).nonzero()[0]
-        shown = shown[columns[shown].argsort()][: into.capacity]
-        rows = rows[shown]
-        into.take(detections, columns[shown])
-        seen = into.count
+        table, states = self._table, self._table.states
+        order = sorted((column, row) for row, column in zip(rows, columns, strict=True))
+        shown = [row for _, row in order if states[row] == CONFIRMED][: into.capacity]
+        seen, when = len(shown), table.t_seen_ns
         if self._coast_ns:
-            n = table.count
-            lost = (table.states[:n] == LOST).nonzero()[0]
-            if len(lost):
-                lost = lost[t_ns - table.t_seen_ns[lost] <= self._coast_ns]
-                rows = np.concatenate([rows, lost[: into.capacity - seen]])
-                into.count = len(rows)
-        n = into.count
-        first = 0 if self.settings.smooth else seen  # from here on boxes are the filter's
-        state = self._filter.mean[rows[first:], :4]
-        into.xyxy[first:n] = xyxy_of(state)
+            coasting = [row for row, s in enumerate(states) if s == LOST and t_ns - when[row] <= self._coast_ns]
+            shown += coasting[: into.capacity - seen]
+        n = into.count = len(shown)
+        if rows:
+            self._scores[rows] = detections.scores[columns]
+        if not n:
+            return
+        at = np.array(shown)
+        boxes = xyxy_of(self._filter.mean[at, :4]) if into.motion is None else self._filter.tell_motion(at, into.motion)
+        into.xyxy[:n] = boxes
         if into.keypoints is not None:
-            into.keypoints[first:n] = state[:, None, :2] + self._points[rows[first:]] * state[:, None, 2:]
-        if n > seen:
-            into.scores[seen:n] = self._scores[rows[seen:]]
-            into.class_ids[seen:n] = table.class_ids[rows[seen:]]
-        into.track_ids[:n] = table.ids[rows]
+            state = self._filter.mean[at, None, :4]
+            into.keypoints[:n] = state[..., :2] + self._points[at] * state[..., 2:]
+        self._scores.take(at, out=into.scores[:n], mode="clip")
+        table.class_ids.take(at, out=into.class_ids[:n], mode="clip")
+        table.ids.take(at, out=into.track_ids[:n], mode="clip")
+        if not self.settings.smooth:
+            found = [column for column, row in order if states[row] == CONFIRMED][:seen]
+            into.xyxy[:seen] = detections.xyxy[found]
+            if into.keypoints is not None and detections.keypoints is not None:
+                into.keypoints[:seen] = detections.keypoints[found]
         if into.motion is not None:
-            self._filter.tell_motion(rows, into.motion)
-            into.motion.unseen_s[:n] = (t_ns - table.t_seen_ns[rows]) * 1e-9
+            into.motion.unseen_s[:n] = 0
+            if n > seen:
+                into.motion.unseen_s[seen:n] = [(t_ns - when[row]) * 1e-9 for row in shown[seen:]]
 
 
-_NONE = np.empty(0, np.int64)
-
-
-def _without(values: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """The (N,) values but for those at `places`."""
-    left = np.ones(len(values), bool)
-    left[places] = False
-    return values[left]
+def _without(values: list[int], places: list[int]) -> list[int]:
+    """The values but for those at `places`."""
+    gone = set(places)
+    return [value for i, value in enumerate(values) if i not in gone]

@@ -54,14 +54,14 @@ class IouTracker:
         table.expire(t_capture_ns)
         strong = (detections.scores[:n] >= self.low_score).nonzero()[0]
         count = table.count
-        iou = self._affinity.iou(self._boxes[:count], table.class_ids[:count], detections)
-        rows, chosen = assign(iou[:, strong] - self._least, self._solver)
+        iou = self._affinity.iou(self._boxes[:count].T, table.class_ids[:count], detections)
+        found, chosen = assign(iou[:, strong] - self._least, self._solver)
         columns = strong[chosen]
         born = np.delete(strong, chosen)
         born = born[detections.scores[born] >= self._new]
-        rows = table.settle(rows, detections.class_ids[columns], t_capture_ns, len(born))
+        rows = table.settle(found, detections.class_ids[columns], t_capture_ns, len(born))
         fresh = table.add(detections.class_ids[born], t_capture_ns)
-        rows = np.concatenate([rows, np.arange(fresh.start, fresh.stop)])
+        rows += range(fresh.start, fresh.stop)
         columns = np.concatenate([columns, born[: fresh.stop - fresh.start]])
         self._boxes[rows] = detections.xyxy[columns]
         ids = table.ids[rows]

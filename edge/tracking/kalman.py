@@ -28,6 +28,40 @@ LARGEST_SQUARE = 9.0  # an innovation of more than 3 sigma counts as 3 sigma
 
 SMALLEST_PX = 1.0
 
+_CORNERS = np.array([[1, 0, -0.5, 0], [0, 1, 0, -0.5], [1, 0, 0.5, 0], [0, 1, 0, 0.5]])  # of x, y, width, height
+_CENTRES = np.linalg.inv(_CORNERS)
+_GROUPS = ACCELERATION**2 / 4  # of the mean of width and height squared, per square of their sum
+
+
+def _motion() -> np.ndarray:
+    """(4, 16 * 14): for 1, dt, dt^2 and dt^3, what each of mean, covariance and noise adds to mean and covariance."""
+    found = np.zeros((4, 16, 14))
+    found[0, range(14), range(14)] = 1
+    found[1, range(4, 8), range(4)] = 1
+    for group, at in enumerate((8, 11)):
+        variance, shared, rate, noise = at, at + 1, at + 2, 14 + group
+        found[1, shared, variance], found[2, rate, variance] = 2, 1
+        found[1, rate, shared] = 1
+        density = _GROUPS[group]
+        found[3, noise, variance], found[2, noise, shared], found[1, noise, rate] = density / 3, density / 2, density
+    return found.reshape(4, -1)
+
+
+def _told() -> np.ndarray:
+    """(22, 16): from a state to its box and that box's rates and flow, as xyxy, and to its variance to come."""
+    found = np.zeros((22, 16))
+    found[:4, :4] = found[4:8, 4:8] = found[14:18, 4:8] = found[14:18, 8:12] = _CORNERS.T
+    found[8, 12], found[9, 13], found[10, 14] = 1, 2, 1
+    found[2:4, 15] = ACCELERATION[0] / np.sqrt(12)
+    return found
+
+
+_MOTION, _TOLD = _motion(), _told()
+_MEASUREMENT2 = MEASUREMENT[:, None] ** 2
+_LEARNED = np.array([[AGILITY_STEP / 2], [0.5]])  # of how innovations agree, and of their square
+_LEARNED_MOST = np.array([[2 * AGILITY_STEP], [LARGEST_SQUARE]])
+_LEAST, _MOST = np.array([AGILITY_RANGE, DOUBT_RANGE]).T[:, :, None]
+
 
 class BoxFilter:
     """States of up to `capacity` boxes; only the first n rows mean anything, n being the caller's.
@@ -44,6 +78,8 @@ class BoxFilter:
     def __init__(self, capacity: int) -> None:
         self.state = np.zeros((capacity, 22))
         self.mean, self.covariance, self.flow, self.agility, self.doubt, self.innovation = _parts(self.state)
+        self._before = np.zeros((capacity, 16))  # mean, covariance and the acceleration's noise before a prediction
+        self._flows = False
 
     def start(self, rows: slice, xywh: np.ndarray) -> None:
         """Begin tracks at (K, 4) float64 boxes: at rest, with much doubt about that."""
@@ -60,14 +96,22 @@ class BoxFilter:
 
     def predict(self, n: int, dt_s: float) -> None:
         """Move the first n boxes dt_s seconds on."""
-        mean, covariance = self.mean[:n], self.covariance[:n]
-        density = self._density(n)
-        mean[:, :4] += dt_s * mean[:, 4:]
-        np.maximum(mean[:, 2:4], SMALLEST_PX, out=mean[:, 2:4])
-        variance, shared, rate = covariance[..., 0], covariance[..., 1], covariance[..., 2]
-        variance += dt_s * (2 * shared + dt_s * rate) + (dt_s**3 / 3) * density
-        shared += dt_s * rate + (dt_s**2 / 2) * density
-        rate += dt_s * density
+        state, before = self.state[:n], self._before[:n]
+        before[:, :14] = state[:, :14]
+        square = before[:, 15]
+        np.add(state[:, 2], state[:, 3], out=square)
+        square *= square
+        np.multiply(square, state[:, 18], out=before[:, 14])
+        # numpy's calls cost more than its arithmetic: one product instead of twenty sums
+        state[:, :14] = before @ np.dot((1.0, dt_s, dt_s**2, dt_s**3), _MOTION).reshape(16, 14)
+        size = state[:, 2:4]
+        np.maximum(size, SMALLEST_PX, out=size)
+
+    def stand(self, n: int) -> None:
+        """Say of the first n boxes that the camera's own motion is not known."""
+        if self._flows:
+            self.flow[:n] = 0
+            self._flows = False
 
     def warp(self, n: int, current_from_previous: np.ndarray, dt_s: float) -> None:
         """Move the first n boxes as a camera that turned moves the picture.
@@ -89,6 +133,7 @@ class BoxFilter:
         mean[:, 6:] *= zoom[:, None]
         self.covariance[:n] *= (zoom**2)[:, None, None]
         if dt_s > 0:
+            self._flows = True
             self.flow[:n] = (mean[:, :4] - before) / dt_s
 
     def update(self, rows: np.ndarray, xywh: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -97,46 +142,46 @@ class BoxFilter:
         A gain, in 0 to 1, says how much of the way from where its centre was expected to where it was seen the box
         went.
         """
-        state = self.state[rows]
-        mean, covariance, _, agility, doubt, innovation = _parts(state)
-        variance, shared = covariance[..., 0], covariance[..., 1]
-        noise = (mean[:, 2] + mean[:, 3]) * (1 - scores / 2)
-        total = variance + (noise * noise)[:, None] * MEASUREMENT**2
-        gain, rate_gain = variance / total, shared / total
-        off = (xywh - mean[:, :4]).reshape(-1, 2, 2)
-        _learn(agility, doubt, innovation, off[:, 0] / np.sqrt(total[:, :1]))
-        mean[:, :4] += (gain[..., None] * off).reshape(-1, 4)
-        mean[:, 4:] += (rate_gain[..., None] * off).reshape(-1, 4)
-        np.maximum(mean[:, 2:4], SMALLEST_PX, out=mean[:, 2:4])
-        covariance[..., 2] -= rate_gain * shared
-        variance -= gain * variance
-        shared -= gain * shared
-        self.state[rows] = state
-        return gain[:, 0]
+        state = self.state.take(rows, axis=0).T.copy()  # numpy is quickest along rows, so a box is a column here
+        covariance = state[8:14].reshape(2, 3, -1)
+        noise = scores * -0.5
+        noise += 1
+        noise *= state[2] + state[3]
+        noise *= noise
+        total = _MEASUREMENT2 * noise
+        total += covariance[:, 0]
+        gains = covariance[:, :2] / total[:, None]  # for centre and size, of position and rate
+        off = xywh.T - state[:4]
+        _learn(state[18:20], state[20:], off[:2] / np.sqrt(total[0]))
+        moved = state[:8].reshape(2, 2, 2, -1)  # position or rate, centre or size, axis
+        moved += gains.transpose(1, 0, 2)[:, :, None] * off.reshape(2, 2, -1)
+        size = state[2:4]
+        np.maximum(size, SMALLEST_PX, out=size)
+        covariance[:, 2] -= gains[:, 1] * covariance[:, 1]
+        covariance[:, :2] *= 1 - gains[:, :1]
+        self.state[rows] = state.T
+        return gains[0, 0]
 
-    def tell_motion(self, rows: np.ndarray, into: BoxMotion) -> None:
-        """Write how the boxes of `rows` (K,) int64 move in the picture, the camera's part in, into its first K rows."""
-        mean, covariance, flow, agility, doubt, _ = _parts(self.state[rows])
-        n = len(rows)
-        into.rates[:n] = xyxy_of(mean[:, 4:] + flow)
-        into.flow[:n] = xyxy_of(flow) if flow.any() else 0
-        size = mean[:, 2] + mean[:, 3]
-        variances = into.variances[:n]
-        variances[:, :3] = covariance[:, 0]
-        variances[:, 1] *= 2
-        variances[:, 3] = size * size * agility * (ACCELERATION[0] ** 2 / 12)
-        variances *= doubt[:, None]
+    def tell_motion(self, rows: np.ndarray, into: BoxMotion) -> np.ndarray:
+        """Write how the boxes of `rows` (K,) int64 move in the picture, the camera's part in, into its first K rows.
+
+        Return the boxes, (K, 4) float64 xyxy.
+        """
+        state = self.state.take(rows, axis=0)
+        told = state @ _TOLD
+        told[:, 15] *= told[:, 15]
+        told[:, 15] *= state[:, 18]
+        told[:, 12:] *= state[:, 19:20]
+        into.told[: len(rows)] = told[:, 4:]
+        return told[:, :4]
+
+    def corners(self, n: int) -> np.ndarray:
+        """Return (4, n) float32: x1, y1, x2 and y2 of the first n boxes, a row each; a new array."""
+        return np.dot(_CORNERS, self.state[:n, :4].T).astype(np.float32)
 
     def sigma_px(self, rows: np.ndarray) -> np.ndarray:
         """Return (K,) float64: one standard deviation of the centres of `rows` (K,) int64 along either axis."""
         return np.sqrt(self.covariance[rows, 0, 0])
-
-    def _density(self, n: int) -> np.ndarray:
-        """(n, 2) float64 px^2/s^3 of the acceleration's white noise, for centre and size."""
-        twice = self.mean[:n, 2] + self.mean[:n, 3]
-        density = (twice * twice)[:, None] * (ACCELERATION**2 / 4)
-        density[:, 0] *= self.agility[:n]
-        return density
 
 
 def _parts(state: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -145,32 +190,32 @@ def _parts(state: np.ndarray) -> tuple[np.ndarray, ...]:
     return state[:, :8], covariance, state[:, 14:18], state[:, 18], state[:, 19], state[:, 20:]
 
 
-def _learn(agility: np.ndarray, doubt: np.ndarray, last: np.ndarray, innovation: np.ndarray) -> None:
-    """Adapt (K,) agility and doubt to the (K, 2) innovations of the centres, in standard deviations, after the last."""
-    same_side = (innovation * last).sum(axis=1)
-    square = (innovation * innovation).sum(axis=1)
+def _learn(belief: np.ndarray, last: np.ndarray, innovation: np.ndarray) -> None:
+    """Adapt (2, K) agility and doubt to (2, K) innovations of the centres, in standard deviations, after the last."""
+    products = np.empty((2, *last.shape))
+    np.multiply(innovation, last, out=products[:, 0])
+    np.multiply(innovation, innovation, out=products[:, 1])
     last[:] = innovation
-    same_side *= AGILITY_STEP / 2
-    np.minimum(np.maximum(same_side, -AGILITY_STEP, out=same_side), 2 * AGILITY_STEP, out=same_side)
+    learned = products[0]
+    learned += products[1]
+    learned *= _LEARNED
+    np.minimum(learned, _LEARNED_MOST, out=learned)
+    same_side, square = learned
+    np.maximum(same_side, -AGILITY_STEP, out=same_side)
+    agility, doubt = belief
     agility *= np.exp(same_side, out=same_side)
-    np.minimum(np.maximum(agility, AGILITY_RANGE[0], out=agility), AGILITY_RANGE[1], out=agility)
-    doubt += DOUBT_STEP * (np.minimum(square / 2, LARGEST_SQUARE) - doubt)
-    np.minimum(np.maximum(doubt, DOUBT_RANGE[0], out=doubt), DOUBT_RANGE[1], out=doubt)
+    square -= doubt
+    square *= DOUBT_STEP
+    doubt += square
+    np.maximum(belief, _LEAST, out=belief)
+    np.minimum(belief, _MOST, out=belief)
 
 
 def xywh_of(xyxy: np.ndarray) -> np.ndarray:
     """Return (N, 4) float64 centre, width and height of (N, 4) float32 or float64 xyxy; a new array."""
-    out = np.empty(xyxy.shape)
-    np.add(xyxy[:, :2], xyxy[:, 2:], out=out[:, :2])
-    out[:, :2] *= 0.5
-    np.subtract(xyxy[:, 2:], xyxy[:, :2], out=out[:, 2:])
-    return out
+    return np.dot(xyxy, _CENTRES.T)
 
 
 def xyxy_of(xywh: np.ndarray) -> np.ndarray:
     """Return (N, 4) float64 xyxy of (N, 4) float64 centre, width and height (or of their rates); a new array."""
-    half = xywh[:, 2:] * 0.5
-    out = np.empty_like(xywh)
-    np.subtract(xywh[:, :2], half, out=out[:, :2])
-    np.add(xywh[:, :2], half, out=out[:, 2:])
-    return out
+    return np.dot(xywh, _CORNERS.T)

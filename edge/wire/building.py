@@ -10,6 +10,7 @@ import numpy as np
 from edge import __version__
 from edge.clock import monotonic_ns, unix_ns_from_monotonic_ns
 from edge.detections import BoxMotion, Classification, Detections
+from edge.events import RegionEvent
 from edge.frame import FrameInfo
 from edge.locations import Locations
 from edge.wire.messages import (
@@ -21,25 +22,31 @@ from edge.wire.messages import (
     HelloMessage,
     LabelsMessage,
     Message,
+    RegionMessage,
     ResultMessage,
     SourceState,
     StatusMessage,
 )
 
-__all__ = ["Stream", "greeting", "heartbeat_of", "message_of", "restamped", "status_of"]
+__all__ = ["Stream", "greeting", "heartbeat_of", "message_of", "region_of", "restamped", "status_of"]
 
 _MOVES_AFTER_S = 0.5e-3  # what waits for less goes out as it is: at 1,000 px/s that is half a pixel
 _LABELS_BYTES = 150  # of names in one message: it must not hold up a slow serial line
 
 
 class Stream(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run says of itself in every message: who sees, with which model, and for how long that holds."""
+    """What one run says of itself in every message: who sees, with which model, and for how long that holds.
+
+    frame_id and base_frame_id: of the camera file, "" without one.
+    """
 
     source: str
     model: str
     labels: tuple[str, ...] = ()
     ttl_ms: int = 500
     heartbeat_ms: int = 250
+    frame_id: str = ""
+    base_frame_id: str = ""
     model_id: int = 0
 
     def __post_init__(self) -> None:
@@ -81,9 +88,12 @@ def message_of(
 
 def restamped(message: Message) -> Message:
     """Return the message as it is to be sent at this moment: while it waited its age grew and what it saw moved on."""
+    now = monotonic_ns()
+    if isinstance(message, RegionMessage) and message.t_event_local_ns is not None:
+        age_ms = round((now - message.t_event_local_ns) / 1e6, 3)
+        return msgspec.structs.replace(message, t_publish_ns=unix_ns_from_monotonic_ns(now), age_ms=age_ms)
     if not isinstance(message, ResultMessage) or message.t_capture_local_ns is None:
         return message
-    now = monotonic_ns()
     age_ms = round((now - message.t_capture_local_ns) / 1e6, 3)
     waited_s = (age_ms - message.age_ms) / 1e3
     message = msgspec.structs.replace(message, t_publish_ns=unix_ns_from_monotonic_ns(now), age_ms=age_ms)
@@ -129,6 +139,32 @@ def status_of(
     )
 
 
+def region_of(event: RegionEvent, info: FrameInfo, stream: Stream, flags: tuple[FlagName, ...] = ()) -> RegionMessage:
+    """Return the message of what a track did to a region, as the frame of `info` showed it, stamped now."""
+    now = monotonic_ns()
+    t_publish_ns = unix_ns_from_monotonic_ns(now)
+    return RegionMessage(
+        source=stream.source,
+        seq=info.seq,
+        flags=flags,
+        t_publish_ns=t_publish_ns,
+        t_event_ns=t_publish_ns - (now - event.t_capture_ns),
+        age_ms=round((now - event.t_capture_ns) / 1e6, 3),
+        region=event.region,
+        index=event.index,
+        event=event.kind,
+        track_id=event.track_id,
+        class_id=event.class_id,
+        label=_label(stream.labels, event.class_id),
+        direction=event.direction,
+        dwell_ms=round(event.dwell_s * 1e3, 1) or None,
+        lost=event.lost,
+        inside=event.inside,
+        model_id=stream.model_id,
+        t_event_local_ns=event.t_capture_ns,
+    )
+
+
 def heartbeat_of(
     stream: Stream,
     seq: int,
@@ -166,6 +202,8 @@ def greeting(stream: Stream, frame_wh: tuple[int, int]) -> list[Message]:
             class_count=len(stream.labels),
             ttl_ms=stream.ttl_ms,
             heartbeat_ms=stream.heartbeat_ms,
+            frame_id=stream.frame_id,
+            base_frame_id=stream.base_frame_id,
         )
     ]
     names: list[str] = []
@@ -182,6 +220,10 @@ def greeting(stream: Stream, frame_wh: tuple[int, int]) -> list[Message]:
     return messages
 
 
+def _label(labels: Sequence[str], class_id: int) -> str:
+    return labels[class_id] if class_id < len(labels) else str(class_id)
+
+
 def _labels(stream: Stream, first: int, names: list[str]) -> LabelsMessage:
     return LabelsMessage(
         source=stream.source, model_id=stream.model_id, first=first, total=len(stream.labels), labels=names
@@ -191,7 +233,7 @@ def _labels(stream: Stream, first: int, names: list[str]) -> LabelsMessage:
 def _classes(result: Classification, labels: Sequence[str]) -> list[DetectionRecord]:
     n = result.count
     return [
-        DetectionRecord(labels[c] if c < len(labels) else str(c), c, round(score, 4))
+        DetectionRecord(_label(labels, c), c, round(score, 4))
         for c, score in zip(result.class_ids[:n].tolist(), result.scores[:n].tolist(), strict=True)
     ]
 
@@ -206,7 +248,7 @@ def _records(
     keypoints = None if points is None else points[:n].astype(np.float64).round(2).tolist()
     records = [
         DetectionRecord(
-            label=labels[c] if c < len(labels) else str(c),
+            label=_label(labels, c),
             class_id=c,
             score=round(scores[i], 4),
             box=boxes[i],
@@ -220,7 +262,8 @@ def _records(
     if detections.motion is not None:
         _add_motion(records, detections.xyxy[:n], detections.motion, age_s)
     for record, place in zip(records, locations.rows() if locations else (), strict=False):
-        record.bearing_rad, record.bearing_sigma_rad, record.range_m, record.range_sigma_m = place
+        record.bearing_rad, record.bearing_sigma_rad, record.range_m, record.range_sigma_m = place[:4]
+        record.position_m, record.position_sigma_m = place[4:]
     return records
 
 

@@ -65,6 +65,8 @@ def _numbers() -> list[str]:
         "NO_SPEED": f"({layout.NO_SPEED + 1} - 1)",
         "NO_SIGMA": f"0x{layout.NO_SIGMA:04x}u",
         "NO_CLASS": f"0x{layout.NO_CLASS:04x}u",
+        "NO_PLACE": f"({layout.NO_PLACE + 1} - 1)",
+        "NO_COUNT": f"0x{layout.NO_COUNT:04x}u",
         "NO_AGE": f"0x{layout.NO_AGE:08x}u",
     }
     kinds = "".join(_define(f"KIND_{one.kind.upper()}", f"{one.number}u") for one in layout.LAYOUTS)
@@ -77,6 +79,8 @@ def _numbers() -> list[str]:
         _enumeration("STATE", layout.STATES),
         _enumeration("TIMESTAMP", layout.TIMESTAMPS),
         _enumeration("COMMAND", [name or "none" for name in layout.COMMANDS]),
+        _enumeration("EVENT", layout.EVENTS),
+        _enumeration("DIRECTION", [name or "none" for name in layout.DIRECTIONS]),
     ]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from edge.errors import WireChecksumError, WireError, WireLengthError, WireVersionError
 from edge.wire import layout
+from edge.wire.block_codec import add_blocks
 from edge.wire.messages import (
     ClassificationMessage,
     ClockMessage,
@@ -20,6 +21,7 @@ from edge.wire.messages import (
     HelloMessage,
     LabelsMessage,
     Message,
+    RegionMessage,
     StatusMessage,
 )
 from edge.wire.names import Names
@@ -35,9 +37,7 @@ _STRINGS = {one.kind: len(one.strings) for one in layout.LAYOUTS}
 _ALL_FLAGS = (1 << len(layout.FLAGS)) - 1
 _FLAGS_OF = [tuple(name for i, name in enumerate(layout.FLAGS) if n >> i & 1) for n in range(_ALL_FLAGS + 1)]
 _FIXED_BYTES = _HEADER.size + 2
-_SCORE, _PX, _NOW_PX, _ANGLE, _RANGE, _RATE = (
-    layout.SCALES[name] for name in ("score", "x1", "now_x1", "azimuth", "range", "max_rate_hz")
-)
+_SCORE, _PX, _RATE = (layout.SCALES[name] for name in ("score", "x1", "max_rate_hz"))
 _OTHER = "run the same version of Harrier on both sides"
 
 
@@ -144,35 +144,13 @@ def _detections(head: dict, values: dict, rest: _Rest, names: Names) -> Detectio
             None if track == layout.NO_TRACK else track,
         )
         if blocks:
-            _add_blocks(record, numbers[at + 7 : at + len(codes)], blocks)
+            add_blocks(record, numbers[at + 7 : at + len(codes)], blocks)
         records.append(record)
     return DetectionsMessage(
         **_captured(head, values, names),
         detections=records,
         omitted=values["omitted"],
     )
-
-
-def _add_blocks(record: DetectionRecord, numbers: tuple, blocks: int) -> None:
-    if blocks & 1:
-        right, down = numbers[:2]
-        numbers = numbers[2:]
-        if right != layout.NO_SPEED:
-            record.velocity_px_s = (float(right), float(down))
-    if blocks & 2:
-        azimuth, elevation, sigma, distance, distance_sigma = numbers[:5]
-        numbers = numbers[5:]
-        if azimuth != layout.NO_ANGLE:
-            record.bearing_rad = (azimuth / _ANGLE, elevation / _ANGLE)
-            record.bearing_sigma_rad = None if sigma == layout.NO_SIGMA else sigma / _ANGLE
-        if distance != layout.NO_RANGE:
-            record.range_m = distance / _RANGE
-            record.range_sigma_m = None if distance_sigma == layout.NO_SIGMA else distance_sigma / _RANGE
-    if blocks & 4 and numbers[4] != layout.NO_SIGMA:
-        x1, y1, x2, y2, spread, unseen_ms = numbers
-        record.predicted_box = (x1 / _NOW_PX, y1 / _NOW_PX, x2 / _NOW_PX, y2 / _NOW_PX)
-        record.predicted_sigma_px = spread / _NOW_PX
-        record.unseen_ms = float(unseen_ms) or None
 
 
 def _classification(head: dict, values: dict, rest: _Rest, names: Names) -> ClassificationMessage:
@@ -208,7 +186,7 @@ def _status(head: dict, values: dict, rest: _Rest, names: Names) -> StatusMessag
 
 
 def _hello(head: dict, values: dict, rest: _Rest, names: Names) -> HelloMessage:
-    software, source, model, token = rest.strings(_STRINGS["hello"])
+    software, source, model, token, frame_id, base_frame_id = rest.strings(_STRINGS["hello"])
     return HelloMessage(
         source=source,
         seq=head["seq"],
@@ -221,6 +199,8 @@ def _hello(head: dict, values: dict, rest: _Rest, names: Names) -> HelloMessage:
         ttl_ms=values["ttl_ms"],
         heartbeat_ms=values["heartbeat_ms"],
         token=token,
+        frame_id=frame_id,
+        base_frame_id=base_frame_id,
     )
 
 
@@ -256,6 +236,28 @@ def _control(head: dict, values: dict, rest: _Rest, names: Names) -> ControlMess
     )
 
 
+def _region(head: dict, values: dict, rest: _Rest, names: Names) -> RegionMessage:
+    (region,) = rest.strings(_STRINGS["region"])
+    class_id, age_us, inside = values["class_id"], values["age_us"], values["inside"]
+    return RegionMessage(
+        **head,
+        t_publish_ns=values["t_event_ns"] + age_us * 1000,
+        t_event_ns=values["t_event_ns"],
+        age_ms=age_us / 1000,
+        region=region,
+        index=values["region"],
+        event=_entry(layout.EVENTS, values["event"], "event"),
+        track_id=values["track_id"],
+        class_id=class_id,
+        label=names.labels(values["model_id"]).get(class_id) or str(class_id),
+        direction=_entry(layout.DIRECTIONS, values["direction"], "direction"),
+        dwell_ms=float(values["dwell_ms"]) or None,
+        lost=_entry(("", "lost"), values["lost"], "lost") == "lost",
+        inside=None if inside == layout.NO_COUNT else inside,
+        model_id=values["model_id"],
+    )
+
+
 _DECODERS: dict[str, Callable[[dict, dict, _Rest, Names], Message]] = {
     "detections": _detections,
     "classification": _classification,
@@ -266,4 +268,5 @@ _DECODERS: dict[str, Callable[[dict, dict, _Rest, Names], Message]] = {
     "clock": _clock,
     "credit": _credit,
     "control": _control,
+    "region": _region,
 }

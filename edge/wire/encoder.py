@@ -9,17 +9,18 @@ from typing import Any
 
 from edge.errors import WireError
 from edge.wire import layout
+from edge.wire.block_codec import blocks_of, numbers_of
 from edge.wire.messages import (
     ClassificationMessage,
     ClockMessage,
     ControlMessage,
     CreditMessage,
-    DetectionRecord,
     DetectionsMessage,
     HeartbeatMessage,
     HelloMessage,
     LabelsMessage,
     Message,
+    RegionMessage,
     StatusMessage,
     source_id_of,
 )
@@ -36,12 +37,7 @@ _RECORD_BYTES = [struct.calcsize("<" + codes) for codes in _RECORD_BLOCKS]
 _LIMITS = {"B": (0, 0xFF), "H": (0, 0xFFFF), "I": (0, 0xFFFFFFFF), "Q": (0, (1 << 64) - 1), "h": (-0x8000, 0x7FFF)}
 _FLAG_BIT = {name: 1 << i for i, name in enumerate(layout.FLAGS)}
 _FIXED_BYTES = _HEADER.size + 2
-_SCORE, _PX, _NOW_PX, _ANGLE, _RANGE, _RATE = (
-    layout.SCALES[name] for name in ("score", "x1", "now_x1", "azimuth", "range", "max_rate_hz")
-)
-_MOST = -layout.NO_ANGLE - 1
-_NO_VELOCITY, _NO_ANGLES = (layout.NO_SPEED,) * 2, (layout.NO_ANGLE,) * 2
-_NO_PREDICTION = (0, 0, 0, 0, layout.NO_SIGMA, 0)
+_SCORE, _PX, _RATE = (layout.SCALES[name] for name in ("score", "x1", "max_rate_hz"))
 
 
 def encode(message: Message, max_bytes: int | None = None) -> bytes:
@@ -109,11 +105,7 @@ def _encode_detections(message: DetectionsMessage, limit: int) -> bytes:
     records = message.detections
     blocks = 0
     for r in records:
-        blocks |= (
-            (r.velocity_px_s is not None)
-            | (r.bearing_rad is not None or r.range_m is not None) << 1
-            | (r.predicted_box is not None) << 2
-        )
+        blocks |= blocks_of(r)
     room = max(0, (limit - _FIXED_BYTES - _BODY["detections"].size) // _RECORD_BYTES[blocks])
     room = min(room, layout.MAX_COUNT)
     omitted = message.omitted
@@ -136,57 +128,13 @@ def _encode_detections(message: DetectionsMessage, limit: int) -> bytes:
             int(y2 * _PX + 0.5),
         )
         if blocks:
-            numbers += _block_numbers(r, blocks)
+            numbers += numbers_of(r, blocks)
     codes = _RECORD_BLOCKS[blocks] * len(records)
     try:
         packed = struct.pack("<" + codes, *numbers)
     except struct.error:
         packed = struct.pack("<" + codes, *_limited(numbers, codes))
     return _pack("detections", values) + packed
-
-
-def _block_numbers(record: DetectionRecord, blocks: int) -> list[int]:
-    """What stands behind a record; a value it does not have is told as unknown, never as 0."""
-    found: list[int] = []
-    if blocks & 1:
-        if record.velocity_px_s is None:
-            found += _NO_VELOCITY
-        else:
-            right, down = record.velocity_px_s
-            found += (_signed(right), _signed(down))
-    if blocks & 2:
-        angles = record.bearing_rad
-        found += _NO_ANGLES if angles is None else (_signed(angles[0] * _ANGLE), _signed(angles[1] * _ANGLE))
-        found += (
-            _unsigned(record.bearing_sigma_rad, _ANGLE),
-            _unsigned(record.range_m, _RANGE),
-            _unsigned(record.range_sigma_m, _RANGE),
-        )
-    if blocks & 4:
-        if record.predicted_box is None:
-            found += _NO_PREDICTION
-        else:
-            x1, y1, x2, y2 = record.predicted_box
-            found += (_signed(x1 * _NOW_PX), _signed(y1 * _NOW_PX), _signed(x2 * _NOW_PX), _signed(y2 * _NOW_PX))
-            found += (_unsigned(record.predicted_sigma_px or 0.0, _NOW_PX), _unsigned(record.unseen_ms or 0.0, 1))
-    return found
-
-
-def _signed(value: float) -> int:
-    """Rounded, and kept off the number that stands for unknown."""
-    number = round(value)
-    if -_MOST <= number <= _MOST:
-        return number
-    return _MOST if number > 0 else -_MOST
-
-
-def _unsigned(value: float | None, scale: float) -> int:
-    if value is None:
-        return layout.NO_SIGMA
-    number = round(value * scale)
-    if 0 <= number < layout.NO_SIGMA:
-        return number
-    return layout.NO_SIGMA - 1 if number > 0 else 0
 
 
 def _encode_classification(message: ClassificationMessage, limit: int) -> bytes:
@@ -229,7 +177,8 @@ def _encode_hello(message: HelloMessage, limit: int) -> bytes:
         "ttl_ms": message.ttl_ms,
         "heartbeat_ms": message.heartbeat_ms,
     }
-    texts = (message.software, message.source, message.model, message.token)
+    frames = (message.frame_id, message.base_frame_id)
+    texts = (message.software, message.source, message.model, message.token, *frames)
     return _pack("hello", values) + b"".join(map(_string, texts))
 
 
@@ -267,6 +216,24 @@ def _encode_control(message: ControlMessage, limit: int) -> bytes:
     return _pack("control", values) + struct.pack("<" + codes, *_limited(list(classes), codes))
 
 
+def _encode_region(message: RegionMessage, limit: int) -> bytes:
+    inside = message.inside
+    values = {
+        "t_event_ns": message.t_event_ns,
+        "age_us": int(message.age_ms * 1000 + 0.5),
+        "model_id": message.model_id,
+        "region": message.index,
+        "event": layout.EVENTS.index(message.event),
+        "direction": layout.DIRECTIONS.index(message.direction),
+        "lost": int(message.lost),
+        "class_id": message.class_id,
+        "track_id": message.track_id & 0xFFFF,
+        "dwell_ms": round(message.dwell_ms or 0.0),
+        "inside": layout.NO_COUNT if inside is None else min(inside, layout.NO_COUNT - 1),
+    }
+    return _pack("region", values) + _string(message.region)
+
+
 _ENCODERS: dict[str, Callable[[Any, int], bytes]] = {
     "detections": _encode_detections,
     "classification": _encode_classification,
@@ -277,4 +244,5 @@ _ENCODERS: dict[str, Callable[[Any, int], bytes]] = {
     "clock": _encode_clock,
     "credit": _encode_credit,
     "control": _encode_control,
+    "region": _encode_region,
 }

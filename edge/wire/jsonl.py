@@ -5,7 +5,7 @@ import json
 import msgspec
 
 from edge.errors import WireError
-from edge.wire.messages import Message, ResultMessage
+from edge.wire.messages import Message, RegionMessage, ResultMessage
 
 __all__ = ["decode", "encode"]
 
@@ -17,6 +17,8 @@ def encode(message: Message, max_bytes: int | None = None) -> bytes:
     """Return one line, newline included. max_bytes is for formats that can leave something out; a line cannot."""
     if isinstance(message, ResultMessage) and message.t_capture_local_ns is not None:
         message = msgspec.structs.replace(message, t_capture_local_ns=None)  # means nothing to anybody else
+    elif isinstance(message, RegionMessage) and message.t_event_local_ns is not None:
+        message = msgspec.structs.replace(message, t_event_local_ns=None)
     try:
         return _ENCODER.encode(message) + b"\n"
     except UnicodeEncodeError:  # the name of a file need not be UTF-8

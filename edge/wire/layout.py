@@ -7,12 +7,15 @@ All numbers are little-endian, packed without padding. A message is HEADER, the 
 import hashlib
 from binascii import crc_hqx
 
+from edge.wire.blocks import BLOCKS, NO_ANGLE, NO_PLACE, NO_RANGE, NO_SIGMA, NO_SPEED
 from edge.wire.fields import Block, Field, Layout
 
 __all__ = [
     "BLOCKS",
     "COMMANDS",
     "DETECTION_CODES",
+    "DIRECTIONS",
+    "EVENTS",
     "FLAGS",
     "FORMAT_HASH",
     "HEADER",
@@ -23,6 +26,8 @@ __all__ = [
     "NO_AGE",
     "NO_ANGLE",
     "NO_CLASS",
+    "NO_COUNT",
+    "NO_PLACE",
     "NO_RANGE",
     "NO_SIGMA",
     "NO_SPEED",
@@ -41,17 +46,16 @@ STREAM_SYNC = 0xC8  # begins the prefix of a message on TCP and Unix sockets
 MAX_MESSAGE_BYTES = 8192
 MAX_COUNT = 255
 NO_TRACK = 0xFFFF
-NO_RANGE = 0xFFFF
-NO_ANGLE = -0x8000
-NO_SPEED = -0x8000
-NO_SIGMA = 0xFFFF
 NO_CLASS = 0xFFFF
+NO_COUNT = 0xFFFF
 NO_AGE = 0xFFFFFFFF
 
 FLAGS = ("degraded", "fallback", "stale", "throttled")  # bits 0, 1, ... of the header's flags
 STATES = ("connecting", "streaming", "stalled", "lost", "ended", "closed", "paused")
 TIMESTAMPS = ("driver", "pts", "arrival", "generated")
 COMMANDS = ("", "start", "stop")
+EVENTS = ("enter", "leave", "cross", "dwell")
+DIRECTIONS = ("", "left_to_right", "right_to_left")
 
 HEADER = Block(
     "header",
@@ -75,38 +79,6 @@ _CAPTURED = (
     Field("frame_height", "u16", "of the frame the boxes are in", "px"),
     Field("timestamp", "u8", "how t_capture_ns was had: " + ", ".join(f"{i} {n}" for i, n in enumerate(TIMESTAMPS))),
 )
-
-BLOCKS = (
-    Block(
-        "velocity",
-        (
-            Field("velocity_x", "i16", f"of the track, right is positive; {NO_SPEED} where it is not known", "px/s"),
-            Field("velocity_y", "i16", "down is positive; means nothing where velocity_x is not known", "px/s"),
-        ),
-    ),
-    Block(
-        "position",
-        (
-            Field("azimuth", "i16", f"from the optical axis, right is positive; {NO_ANGLE}: not known", "rad", 1e4),
-            Field("elevation", "i16", "up is positive; means nothing where azimuth is not known", "rad", 1e4),
-            Field("angle_sigma", "u16", f"one standard deviation of either; {NO_SIGMA}: not known", "rad", 1e4),
-            Field("range", "u16", f"distance along the ground; {NO_RANGE} where it is not known", "m", 100),
-            Field("range_sigma", "u16", f"one standard deviation; {NO_SIGMA} where it is not known", "m", 100),
-        ),
-    ),
-    Block(
-        "prediction",
-        (
-            Field("now_x1", "i16", "left edge of where the object is expected when the message is sent", "px", 4),
-            Field("now_y1", "i16", "upper edge", "px", 4),
-            Field("now_x2", "i16", "right edge", "px", 4),
-            Field("now_y2", "i16", "lower edge", "px", 4),
-            Field("now_sigma", "u16", f"one standard deviation of its middle; {NO_SIGMA}: not expected", "px", 4),
-            Field("unseen_ms", "u16", "since it was seen last; 0: on this very frame", "ms"),
-        ),
-    ),
-)
-"""What a DETECTIONS record may have beside its box, by bit of `blocks`, in this order."""
 
 LAYOUTS = (
     Layout(
@@ -177,7 +149,7 @@ LAYOUTS = (
             Field("ttl_ms", "u16", "as in the results", "ms"),
             Field("heartbeat_ms", "u16", "how often HEARTBEAT comes", "ms"),
         ),
-        strings=("software", "source", "model", "token"),
+        strings=("software", "source", "model", "token", "frame_id", "base_frame_id"),
     ),
     Layout(
         "labels",
@@ -220,6 +192,25 @@ LAYOUTS = (
         ),
         Block("wanted", (Field("class_id", "u16", "a class to have"),)),
     ),
+    Layout(
+        "region",
+        10,
+        "what a track did to a region of the picture; every one is sent, none takes the place of another",
+        (
+            Field("t_event_ns", "u64", "capture of the first frame on which it was so, by the sender's clock", "ns"),
+            Field("age_us", "u32", "from then to sending, by a clock that is never set", "us"),
+            Field("model_id", "u32", "as in the results"),
+            Field("region", "u16", "number of the region in the sender's configuration, from 0"),
+            Field("event", "u8", ", ".join(f"{i} {name}" for i, name in enumerate(EVENTS))),
+            Field("direction", "u8", ", ".join(f"{i} {name or 'none'}" for i, name in enumerate(DIRECTIONS))),
+            Field("lost", "u8", "1: it did not leave, it was not seen any more since t_event_ns"),
+            Field("class_id", "u16", "index into the labels"),
+            Field("track_id", "u16", "low 16 bits of the track's number"),
+            Field("dwell_ms", "u32", "how long it had been inside, of leave and dwell", "ms"),
+            Field("inside", "u16", f"tracks in the zone now; {NO_COUNT} of lines"),
+        ),
+        strings=("name",),
+    ),
 )
 
 
@@ -261,6 +252,8 @@ def _hash() -> int:
         STATES,
         TIMESTAMPS,
         COMMANDS,
+        EVENTS,
+        DIRECTIONS,
         words(HEADER),
         [words(block) for block in BLOCKS],
         [

@@ -13,6 +13,7 @@ from edge.clock import monotonic_ns, unix_ns_from_monotonic_ns
 from edge.wire.layout import crc16
 
 __all__ = [
+    "EVENT_KINDS",
     "KEPT_KINDS",
     "RESULT_KINDS",
     "ClassificationMessage",
@@ -26,6 +27,7 @@ __all__ = [
     "HelloMessage",
     "LabelsMessage",
     "Message",
+    "RegionMessage",
     "ResultMessage",
     "SourceState",
     "StatusMessage",
@@ -41,6 +43,8 @@ KEPT_KINDS = frozenset({"status", "hello", "labels"})
 """What no newer message makes worthless."""
 RESULT_KINDS = frozenset({"detections", "classification"})
 """What the model saw on one frame."""
+EVENT_KINDS = frozenset({"region"})
+"""What happened once: each counts, in order, and whoever comes later is not told."""
 
 
 class DetectionRecord(msgspec.Struct, omit_defaults=True):
@@ -50,7 +54,8 @@ class DetectionRecord(msgspec.Struct, omit_defaults=True):
     predicted_box: where the box is expected at t_publish_ns; it may lie outside the frame. predicted_sigma_px: of its
     centre, along either axis. Only tracks have these.
     unseen_ms: for how long before this frame it was not detected, where `box` is only where it was expected to be.
-    bearing_rad: (azimuth, right positive; elevation, up positive) from the optical axis.
+    bearing_rad: (azimuth, right positive; elevation, up positive) from the optical axis. range_m: along the ground.
+    position_m: (x ahead, y left, z up) in HELLO's base_frame_id; position_sigma_m: along the axis that is least sure.
     The sigmas are one standard deviation.
     """
 
@@ -69,6 +74,8 @@ class DetectionRecord(msgspec.Struct, omit_defaults=True):
     bearing_sigma_rad: float | None = None
     range_m: float | None = None
     range_sigma_m: float | None = None
+    position_m: tuple[float, float, float] | None = None
+    position_sigma_m: float | None = None
 
 
 class _Head(msgspec.Struct, tag_field="kind", omit_defaults=True, kw_only=True):
@@ -149,7 +156,10 @@ class StatusMessage(_Head, tag="status", kw_only=True):
 
 
 class HelloMessage(_Head, tag="hello", kw_only=True):
-    """What the stream is. From a reader: `token`, which opens a publisher that asks for one."""
+    """What the stream is. From a reader: `token`, which opens a publisher that asks for one.
+
+    frame_id: the camera's optical frame, base_frame_id: that of position_m; "" where no camera file is given.
+    """
 
     kind: ClassVar[str] = "hello"
     software: str = ""
@@ -160,6 +170,8 @@ class HelloMessage(_Head, tag="hello", kw_only=True):
     ttl_ms: int = 0
     heartbeat_ms: int = 0
     token: str = ""
+    frame_id: str = ""
+    base_frame_id: str = ""
 
 
 class LabelsMessage(_Head, tag="labels", kw_only=True):
@@ -199,6 +211,39 @@ class ControlMessage(_Head, tag="control", kw_only=True):
     command: Literal["", "start", "stop"] = ""
 
 
+class RegionMessage(_Head, tag="region", kw_only=True):
+    """What a track did to a region at t_event_ns, age_ms before it was sent; seq is of the frame that showed it.
+
+    index: of the region in the configuration, from 0. direction: of a crossing, looking along the line. dwell_ms: how
+    long it had been inside, of leave and dwell. lost: it did not leave, it was not seen any more. inside: tracks in the
+    zone now, None for lines. t_event_local_ns and clock_error_ms as in ResultMessage.
+    """
+
+    kind: ClassVar[str] = "region"
+    t_publish_ns: int
+    t_event_ns: int
+    age_ms: float
+    region: str
+    index: int
+    event: Literal["enter", "leave", "cross", "dwell"]
+    track_id: int
+    class_id: int
+    label: str
+    direction: Literal["", "left_to_right", "right_to_left"] = ""
+    dwell_ms: float | None = None
+    lost: bool = False
+    inside: int | None = None
+    model_id: int = 0
+    t_event_local_ns: int | None = None
+    clock_error_ms: float | None = None
+
+    def age_now_ms(self) -> float:
+        """Return how long ago it happened at this moment; see clock_error_ms for how far that can be trusted."""
+        if self.t_event_local_ns is not None:
+            return (monotonic_ns() - self.t_event_local_ns) / 1e6
+        return (unix_ns_from_monotonic_ns(monotonic_ns()) - self.t_event_ns) / 1e6
+
+
 Message = (
     DetectionsMessage
     | ClassificationMessage
@@ -209,6 +254,7 @@ Message = (
     | ClockMessage
     | CreditMessage
     | ControlMessage
+    | RegionMessage
 )
 
 

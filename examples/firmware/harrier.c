@@ -92,6 +92,9 @@ static uint8_t strings(const uint8_t *message, uint16_t *at)
     case HARRIER_KIND_LABELS:
         *at = HARRIER_LABELS_REST_AT;
         return HARRIER_GET_LABELS_COUNT(message);
+    case HARRIER_KIND_REGION:
+        *at = HARRIER_REGION_REST_AT;
+        return HARRIER_REGION_STRINGS;
     default:
         return 0;
     }
@@ -135,6 +138,10 @@ static uint8_t is_regular(const uint8_t *message, uint16_t size)
         return size >= HARRIER_LABELS_LEAST_BYTES && strings_end_at(message, end);
     case HARRIER_KIND_CLOCK:
         return size == HARRIER_CLOCK_LEAST_BYTES && HARRIER_GET_CLOCK_REPLY(message) <= 1;
+    case HARRIER_KIND_REGION:
+        return size >= HARRIER_REGION_LEAST_BYTES && HARRIER_GET_REGION_EVENT(message) < HARRIER_EVENT_COUNT &&
+               HARRIER_GET_REGION_DIRECTION(message) < HARRIER_DIRECTION_COUNT &&
+               HARRIER_GET_REGION_LOST(message) <= 1 && strings_end_at(message, end);
     default:
         return 0; /* the others are what controllers say */
     }
@@ -478,6 +485,12 @@ const uint8_t *harrier_prediction(const harrier *h, const uint8_t *record)
 {
     const uint8_t *p = block_of(h, record, HARRIER_BLOCK_PREDICTION);
     return p && HARRIER_GET_PREDICTION_NOW_SIGMA(p) != HARRIER_NO_SIGMA ? p : 0;
+}
+
+const uint8_t *harrier_base(const harrier *h, const uint8_t *record)
+{
+    const uint8_t *p = block_of(h, record, HARRIER_BLOCK_BASE);
+    return p && HARRIER_GET_BASE_X(p) != HARRIER_NO_PLACE ? p : 0;
 }
 
 int16_t harrier_offset_x(const harrier *h, const uint8_t *record)

@@ -161,7 +161,7 @@ uint8_t harrier_feed_datagram(harrier *h, const uint8_t *bytes, uint16_t size, u
 /* The message that harrier_feed() has just returned the kind of, for HARRIER_GET_...; good until it is called again. */
 const uint8_t *harrier_message(const harrier *h);
 
-/* String number i of a STATUS, HELLO or LABELS message, without a zero at its end. Returns its length. */
+/* String number i of a STATUS, HELLO, LABELS or REGION message, without a zero at its end. Returns its length. */
 uint8_t harrier_string(const uint8_t *message, uint8_t i, const char **text);
 
 /* ---- in the loop, or in one timer interrupt, never in both; what it finds is good until it is called again ---- */
@@ -206,6 +206,10 @@ const uint8_t *harrier_position(const harrier *h, const uint8_t *record);
 /* Where the object was expected when the message was sent, for HARRIER_GET_PREDICTION_NOW_X1 and so on; 0 when nothing
  * is expected. */
 const uint8_t *harrier_prediction(const harrier *h, const uint8_t *record);
+
+/* A record's place on the robot, for HARRIER_GET_BASE_X (ahead), _Y (left), _Z (up) and _SIGMA, all in 1/50 m; 0 when it
+ * is not known. */
+const uint8_t *harrier_base(const harrier *h, const uint8_t *record);
 
 static inline uint16_t harrier_class_id(const uint8_t *record) { return HARRIER_GET_DETECTION_CLASS_ID(record); }
 /* 65535 is 1.0. */

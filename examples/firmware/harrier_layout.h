@@ -9,7 +9,7 @@
 
 #define HARRIER_MAGIC 0x48u
 #define HARRIER_VERSION 1u
-#define HARRIER_FORMAT_HASH 0xc322u
+#define HARRIER_FORMAT_HASH 0x3995u
 #define HARRIER_MAX_MESSAGE_BYTES 8192u
 #define HARRIER_CHECKSUM_BYTES 2u
 #define HARRIER_NO_TRACK 0xffffu
@@ -18,6 +18,8 @@
 #define HARRIER_NO_SPEED (-32767 - 1)
 #define HARRIER_NO_SIGMA 0xffffu
 #define HARRIER_NO_CLASS 0xffffu
+#define HARRIER_NO_PLACE (-32767 - 1)
+#define HARRIER_NO_COUNT 0xffffu
 #define HARRIER_NO_AGE 0xffffffffu
 
 #define HARRIER_KIND_DETECTIONS 1u
@@ -29,6 +31,7 @@
 #define HARRIER_KIND_CLOCK 7u
 #define HARRIER_KIND_CREDIT 8u
 #define HARRIER_KIND_CONTROL 9u
+#define HARRIER_KIND_REGION 10u
 
 #define HARRIER_FLAG_DEGRADED 0x01u
 #define HARRIER_FLAG_FALLBACK 0x02u
@@ -36,7 +39,7 @@
 #define HARRIER_FLAG_THROTTLED 0x08u
 #define HARRIER_ALL_FLAGS 0x0fu
 
-#define HARRIER_ALL_BLOCKS 0x07u
+#define HARRIER_ALL_BLOCKS 0x0fu
 
 #define HARRIER_STATE_CONNECTING 0u
 #define HARRIER_STATE_STREAMING 1u
@@ -57,6 +60,17 @@
 #define HARRIER_COMMAND_START 1u
 #define HARRIER_COMMAND_STOP 2u
 #define HARRIER_COMMAND_COUNT 3u
+
+#define HARRIER_EVENT_ENTER 0u
+#define HARRIER_EVENT_LEAVE 1u
+#define HARRIER_EVENT_CROSS 2u
+#define HARRIER_EVENT_DWELL 3u
+#define HARRIER_EVENT_COUNT 4u
+
+#define HARRIER_DIRECTION_NONE 0u
+#define HARRIER_DIRECTION_LEFT_TO_RIGHT 1u
+#define HARRIER_DIRECTION_RIGHT_TO_LEFT 2u
+#define HARRIER_DIRECTION_COUNT 3u
 
 #define HARRIER_HEADER_BYTES 12u
 #define HARRIER_AT_HEADER_MAGIC 0u /* 0x48, the letter H */
@@ -98,7 +112,7 @@
 #define HARRIER_GET_DETECTIONS_FRAME_HEIGHT(p) harrier_get_u16((p) + HARRIER_AT_DETECTIONS_FRAME_HEIGHT)
 #define HARRIER_AT_DETECTIONS_TIMESTAMP 34u /* how t_capture_ns was had: 0 driver, 1 pts, 2 arrival, 3 generated */
 #define HARRIER_GET_DETECTIONS_TIMESTAMP(p) harrier_get_u8((p) + HARRIER_AT_DETECTIONS_TIMESTAMP)
-#define HARRIER_AT_DETECTIONS_BLOCKS 35u /* bits: 0 velocity, 1 position, 2 prediction */
+#define HARRIER_AT_DETECTIONS_BLOCKS 35u /* bits: 0 velocity, 1 position, 2 prediction, 3 base */
 #define HARRIER_GET_DETECTIONS_BLOCKS(p) harrier_get_u8((p) + HARRIER_AT_DETECTIONS_BLOCKS)
 #define HARRIER_AT_DETECTIONS_OMITTED 36u /* detections left out, the weakest, for want of room */
 #define HARRIER_GET_DETECTIONS_OMITTED(p) harrier_get_u16((p) + HARRIER_AT_DETECTIONS_OMITTED)
@@ -179,7 +193,7 @@
 /* hello: what the stream is; from a reader: its token. */
 #define HARRIER_HELLO_LEAST_BYTES 28u
 #define HARRIER_HELLO_REST_AT 26u
-#define HARRIER_HELLO_STRINGS 4u /* software, source, model, token */
+#define HARRIER_HELLO_STRINGS 6u /* software, source, model, token, frame_id, base_frame_id */
 #define HARRIER_AT_HELLO_MODEL_ID 12u /* as in the results */
 #define HARRIER_GET_HELLO_MODEL_ID(p) harrier_get_u32((p) + HARRIER_AT_HELLO_MODEL_ID)
 #define HARRIER_AT_HELLO_FRAME_WIDTH 16u /* 0 before the first frame; px */
@@ -249,6 +263,33 @@
 #define HARRIER_GET_WANTED_CLASS_ID(p) harrier_get_u16((p) + HARRIER_AT_WANTED_CLASS_ID)
 #define HARRIER_PUT_WANTED_CLASS_ID(p, v) harrier_put_u16((p) + HARRIER_AT_WANTED_CLASS_ID, (v))
 
+/* region: what a track did to a region of the picture; every one is sent, none takes the place of another. */
+#define HARRIER_REGION_LEAST_BYTES 45u
+#define HARRIER_REGION_REST_AT 43u
+#define HARRIER_REGION_STRINGS 1u /* name */
+#define HARRIER_AT_REGION_T_EVENT_NS 12u /* capture of the first frame on which it was so, by the sender's clock; ns */
+#define HARRIER_GET_REGION_T_EVENT_NS(p) harrier_get_u64((p) + HARRIER_AT_REGION_T_EVENT_NS)
+#define HARRIER_AT_REGION_AGE_US 20u /* from then to sending, by a clock that is never set; us */
+#define HARRIER_GET_REGION_AGE_US(p) harrier_get_u32((p) + HARRIER_AT_REGION_AGE_US)
+#define HARRIER_AT_REGION_MODEL_ID 24u /* as in the results */
+#define HARRIER_GET_REGION_MODEL_ID(p) harrier_get_u32((p) + HARRIER_AT_REGION_MODEL_ID)
+#define HARRIER_AT_REGION_REGION 28u /* number of the region in the sender's configuration, from 0 */
+#define HARRIER_GET_REGION_REGION(p) harrier_get_u16((p) + HARRIER_AT_REGION_REGION)
+#define HARRIER_AT_REGION_EVENT 30u /* 0 enter, 1 leave, 2 cross, 3 dwell */
+#define HARRIER_GET_REGION_EVENT(p) harrier_get_u8((p) + HARRIER_AT_REGION_EVENT)
+#define HARRIER_AT_REGION_DIRECTION 31u /* 0 none, 1 left_to_right, 2 right_to_left */
+#define HARRIER_GET_REGION_DIRECTION(p) harrier_get_u8((p) + HARRIER_AT_REGION_DIRECTION)
+#define HARRIER_AT_REGION_LOST 32u /* 1: it did not leave, it was not seen any more since t_event_ns */
+#define HARRIER_GET_REGION_LOST(p) harrier_get_u8((p) + HARRIER_AT_REGION_LOST)
+#define HARRIER_AT_REGION_CLASS_ID 33u /* index into the labels */
+#define HARRIER_GET_REGION_CLASS_ID(p) harrier_get_u16((p) + HARRIER_AT_REGION_CLASS_ID)
+#define HARRIER_AT_REGION_TRACK_ID 35u /* low 16 bits of the track's number */
+#define HARRIER_GET_REGION_TRACK_ID(p) harrier_get_u16((p) + HARRIER_AT_REGION_TRACK_ID)
+#define HARRIER_AT_REGION_DWELL_MS 37u /* how long it had been inside, of leave and dwell; ms */
+#define HARRIER_GET_REGION_DWELL_MS(p) harrier_get_u32((p) + HARRIER_AT_REGION_DWELL_MS)
+#define HARRIER_AT_REGION_INSIDE 41u /* tracks in the zone now; 65535 of lines */
+#define HARRIER_GET_REGION_INSIDE(p) harrier_get_u16((p) + HARRIER_AT_REGION_INSIDE)
+
 #define HARRIER_BLOCK_VELOCITY 0x01u /* its bit of `blocks` */
 #define HARRIER_VELOCITY_BYTES 4u
 #define HARRIER_AT_VELOCITY_X 0u /* of the track, right is positive; -32768 where it is not known; px/s */
@@ -294,6 +335,21 @@
 #define HARRIER_AT_PREDICTION_UNSEEN_MS 10u /* since it was seen last; 0: on this very frame; ms */
 #define HARRIER_GET_PREDICTION_UNSEEN_MS(p) harrier_get_u16((p) + HARRIER_AT_PREDICTION_UNSEEN_MS)
 
-#define HARRIER_BLOCKS_BYTES(bits) (((bits) & 0x01u ? 4u : 0u) + ((bits) & 0x02u ? 10u : 0u) + ((bits) & 0x04u ? 12u : 0u)) /* of the blocks behind each detection */
+#define HARRIER_BLOCK_BASE 0x08u /* its bit of `blocks` */
+#define HARRIER_BASE_BYTES 8u
+#define HARRIER_AT_BASE_X 0u /* ahead of the origin of HELLO's base_frame_id; -32768: not known; 1/50 m */
+#define HARRIER_GET_BASE_X(p) harrier_get_i16((p) + HARRIER_AT_BASE_X)
+#define HARRIER_SCALE_BASE_X 50
+#define HARRIER_AT_BASE_Y 2u /* to the left of it; 1/50 m */
+#define HARRIER_GET_BASE_Y(p) harrier_get_i16((p) + HARRIER_AT_BASE_Y)
+#define HARRIER_SCALE_BASE_Y 50
+#define HARRIER_AT_BASE_Z 4u /* above it; 1/50 m */
+#define HARRIER_GET_BASE_Z(p) harrier_get_i16((p) + HARRIER_AT_BASE_Z)
+#define HARRIER_SCALE_BASE_Z 50
+#define HARRIER_AT_BASE_SIGMA 6u /* one standard deviation, the largest; 65535: not known; 1/50 m */
+#define HARRIER_GET_BASE_SIGMA(p) harrier_get_u16((p) + HARRIER_AT_BASE_SIGMA)
+#define HARRIER_SCALE_BASE_SIGMA 50
+
+#define HARRIER_BLOCKS_BYTES(bits) (((bits) & 0x01u ? 4u : 0u) + ((bits) & 0x02u ? 10u : 0u) + ((bits) & 0x04u ? 12u : 0u) + ((bits) & 0x08u ? 8u : 0u)) /* of the blocks behind each detection */
 
 #endif

@@ -23,10 +23,12 @@ from convert.tensorrt.build import build
 from convert.tensorrt.bundle import build_bundle
 from convert.tensorrt.features import probe
 from convert.tensorrt.find import find_tensorrt
-from convert.tensorrt.machine import available_mib, gpu_capability, l4t_release
-from convert.tensorrt.messages import first_error, logger_of
+from convert.tensorrt.messages import logger_of
 from convert.tensorrt.request import BuildOptions, BuildRequest
 from convert.tensorrt.watch import Watch, supervised
+from edge.board import available_mib, l4t_release
+from edge.engines.driver import gpu_capability
+from edge.engines.tensorrt_words import first_error
 from edge.errors import AcceleratorError, ConfigError, MissingBackendError, ModelError
 from edge.manifest import read_manifest
 from edge.progress import Progress

@@ -24,10 +24,10 @@ from convert.tensorrt.bundle import build_bundle  # noqa: E402
 from convert.tensorrt.features import feature_table, probe  # noqa: E402
 from convert.tensorrt.find import find_tensorrt  # noqa: E402
 from convert.tensorrt.layers import layer_table  # noqa: E402
-from convert.tensorrt.machine import gpu_capability  # noqa: E402
 from convert.tensorrt.messages import logger_of  # noqa: E402
 from convert.tensorrt.mixed import write_mixed  # noqa: E402
 from convert.tensorrt.request import BuildOptions, BuildRequest, BuildResult  # noqa: E402
+from edge.engines.driver import gpu_capability  # noqa: E402
 from edge.errors import AcceleratorError, ConfigError, EdgeError, ManifestError, ModelError  # noqa: E402
 from edge.manifest import read_manifest, sha256_of  # noqa: E402
 from edge.progress import Progress  # noqa: E402

@@ -21,6 +21,7 @@ from edge.wire.messages import (
     HelloMessage,
     LabelsMessage,
     Message,
+    RegionMessage,
     StatusMessage,
 )
 
@@ -44,6 +45,8 @@ def messages() -> dict[str, Message]:
     expected = msgspec.structs.replace(
         placed, predicted_box=(-12.5, 40.25, 80.0, 8191.5), predicted_sigma_px=3.25, unseen_ms=66.0, bearing_rad=None
     )
+    ahead = msgspec.structs.replace(placed, position_m=(2.4, -0.62, 0.86), position_sigma_m=0.52)
+    aside = DetectionRecord("3", 3, 0.3, (1.0, 2.0, 3.0, 4.0), position_m=(-0.02, 0.0, -655.34))
     ten = [
         DetectionRecord(str(i), i, (i + 1) / 16, (8.0 * i, 4.0 * i, 8.0 * i + 64, 4.0 * i + 32), i) for i in range(10)
     ]
@@ -59,6 +62,8 @@ def messages() -> dict[str, Message]:
         "detections-position": _seen([placed, far, one]),
         "detections-both": _seen([moving, placed]),
         "detections-all": _seen([moving, placed, expected, one]),
+        "detections-base": _seen([ahead, one, aside]),
+        "detections-all-and-base": _seen([moving, ahead, expected, one]),
         "detections-edges": _seen([edges, beyond, moved], seq=0xFFFFFFFF, age_ms=1e9, ttl_ms=65535),
         "detections-dense": _seen(
             dense, t_capture_ns=0x1111111111111111, seq=0x01010101, frame=(257, 257), omitted=257
@@ -98,6 +103,7 @@ def messages() -> dict[str, Message]:
             heartbeat_ms=250,
         ),
         "hello-token": HelloMessage(token="open sesame"),
+        "hello-frames": HelloMessage(source="front", frame_id="front_camera", base_frame_id="base_link"),
         "labels": LabelsMessage(
             source="front", model_id=MODEL_ID, first=2, total=5, labels=["person", "", "Fußgänger"]
         ),
@@ -114,7 +120,40 @@ def messages() -> dict[str, Message]:
         "control-all": ControlMessage(),
         "control-view": ControlMessage(kinds=("detections", "heartbeat"), max_rate_hz=12.5, class_ids=(0, 3, 256)),
         "control-stop": ControlMessage(command="stop"),
+        "control-events": ControlMessage(kinds=("status", "region")),
+        "region-enter": _told(event="enter", inside=1),
+        "region-leave": _told(event="leave", dwell_ms=12_500.0, inside=0, lost=True, age_ms=1_031.25),
+        "region-dwell": _told(event="dwell", dwell_ms=3000.0, inside=300, region="Flur \u2192 T\u00fcr", index=513),
+        "region-cross": _told(event="cross", direction="right_to_left", region="gate", index=1, track_id=0x12345),
+        "region-edges": _told(
+            event="dwell",
+            region="r" * 300,
+            index=70_000,
+            track_id=0,
+            class_id=0,
+            age_ms=1e9,
+            dwell_ms=1e12,
+            inside=1 << 20,
+        ),
     }
+
+
+def _told(**changes: object) -> RegionMessage:
+    message = RegionMessage(
+        source="front",
+        seq=1000,
+        t_publish_ns=T_NS + 40_000_000,
+        t_event_ns=T_NS,
+        age_ms=40.0,
+        region="door",
+        index=0,
+        event="enter",
+        track_id=41,
+        class_id=3,
+        label="3",
+        model_id=MODEL_ID,
+    )
+    return msgspec.structs.replace(message, **changes)
 
 
 def _seen(records: list[DetectionRecord], **changes: object) -> DetectionsMessage:

@@ -76,6 +76,7 @@ static void say_records(const char *name, uint8_t has_boxes)
     for (i = 0; i < count; i++) {
         const uint8_t *r = harrier_record(&controller, i), *v = harrier_velocity(&controller, r);
         const uint8_t *p = harrier_position(&controller, r), *n = harrier_prediction(&controller, r);
+        const uint8_t *b = harrier_base(&controller, r);
         say("%s{\"label\":\"%u\",\"class_id\":%u,\"score\":%.17g", i ? "," : "", harrier_class_id(r),
             harrier_class_id(r), harrier_score(r) / (double)HARRIER_SCALE_DETECTION_SCORE);
         if (has_boxes) {
@@ -106,6 +107,11 @@ static void say_records(const char *name, uint8_t has_boxes)
                 HARRIER_GET_PREDICTION_NOW_SIGMA(n) / 4.0);
         if (n && HARRIER_GET_PREDICTION_UNSEEN_MS(n))
             say(",\"unseen_ms\":%u.0", HARRIER_GET_PREDICTION_UNSEEN_MS(n));
+        if (b)
+            say(",\"position_m\":[%.17g,%.17g,%.17g]", HARRIER_GET_BASE_X(b) / 50.0, HARRIER_GET_BASE_Y(b) / 50.0,
+                HARRIER_GET_BASE_Z(b) / 50.0);
+        if (b && HARRIER_GET_BASE_SIGMA(b) != HARRIER_NO_SIGMA)
+            say(",\"position_sigma_m\":%.17g", HARRIER_GET_BASE_SIGMA(b) / 50.0);
         say("}");
     }
     say("]");
@@ -116,6 +122,28 @@ static void believe(void)
 {
     harrier_tick(&controller, controller.began_us);
     controller.fresh = 1;
+}
+
+static void say_region(const uint8_t *m)
+{
+    static const char *events[] = {"enter", "leave", "cross", "dwell"};
+    static const char *directions[] = {"", "left_to_right", "right_to_left"};
+    uint64_t then = HARRIER_GET_REGION_T_EVENT_NS(m);
+    uint32_t age = HARRIER_GET_REGION_AGE_US(m);
+    say_head(m, "region");
+    say(",\"t_event_ns\":%llu,\"t_publish_ns\":%llu,\"age_ms\":%.17g", (unsigned long long)then,
+        (unsigned long long)then + age * 1000ull, age / 1000.0);
+    say(",\"model_id\":%lu,\"index\":%u,\"event\":\"%s\",\"direction\":\"%s\",\"lost\":%s",
+        (unsigned long)HARRIER_GET_REGION_MODEL_ID(m), HARRIER_GET_REGION_REGION(m), events[HARRIER_GET_REGION_EVENT(m)],
+        directions[HARRIER_GET_REGION_DIRECTION(m)], HARRIER_GET_REGION_LOST(m) ? "true" : "false");
+    say(",\"class_id\":%u,\"label\":\"%u\",\"track_id\":%u", HARRIER_GET_REGION_CLASS_ID(m),
+        HARRIER_GET_REGION_CLASS_ID(m), HARRIER_GET_REGION_TRACK_ID(m));
+    if (HARRIER_GET_REGION_DWELL_MS(m))
+        say(",\"dwell_ms\":%lu", (unsigned long)HARRIER_GET_REGION_DWELL_MS(m));
+    if (HARRIER_GET_REGION_INSIDE(m) != HARRIER_NO_COUNT)
+        say(",\"inside\":%u", HARRIER_GET_REGION_INSIDE(m));
+    say(",\"region\":");
+    say_string(m, 0);
 }
 
 static void say_message(uint8_t kind)
@@ -168,6 +196,13 @@ static void say_message(uint8_t kind)
         say_string(m, 2);
         say(",\"token\":");
         say_string(m, 3);
+        say(",\"frame_id\":");
+        say_string(m, 4);
+        say(",\"base_frame_id\":");
+        say_string(m, 5);
+        break;
+    case HARRIER_KIND_REGION:
+        say_region(m);
         break;
     case HARRIER_KIND_LABELS:
         say_head(m, "labels");

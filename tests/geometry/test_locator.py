@@ -95,18 +95,22 @@ def test_bearings_are_within_a_fifth_of_a_degree(noise_px, exact, share):
 def test_ranges_are_within_two_sigma_95_percent_of_the_time(noise_px, sizes, most_error):
     rng = np.random.default_rng(int(10 * noise_px) + len(sizes))
     locator = locator_of(sizes, noise_px=noise_px)
-    errors, parts, off = [], [], []
+    errors, parts, off, apart = [], [], [], []
     for _, foot, height, distance, box in scenes(rng, (3.0, 15.0), (1.7, 0.5), 0.1):
         found = locator.locate(detections_of(box[None] + rng.normal(0, noise_px, (1, 4))), WH)
         errors.append(float(found.range_m[0]) - distance)
         parts.append(errors[-1] / found.range_sigma_m[0])
-        off.append(np.linalg.norm(found.position_m[0] - (*foot, height / 2)) / distance)
+        error_m = np.linalg.norm(found.position_m[0] - (*foot, height / 2))
+        off.append(error_m / distance)
+        apart.append(error_m / found.position_sigma_m[0])
     errors, parts = np.array(errors), np.array(parts)
     assert np.isnan(parts).mean() < 0.01
     held = np.abs(parts[~np.isnan(parts)]) < 2
     assert 0.95 - TOLERANCE < held.mean() < 0.99
     assert np.nanmedian(np.abs(errors) / 9) < most_error
     assert np.nanmedian(off) < 0.09
+    near = np.array(apart)[~np.isnan(apart)] < 2.448  # 95 % of a round normal distribution, the widest there can be
+    assert near.mean() > 0.95 - TOLERANCE
 
 
 def test_fusing_is_surer_than_either():
@@ -147,6 +151,9 @@ def test_what_cannot_be_ranged_is_absent_not_zero():
     assert rows[0].range_m is None
     assert rows[0].bearing_rad is not None
     assert rows[1].range_m == pytest.approx(float(ground.range_m[1]), abs=1e-3)
+    assert (rows[0].position_m, rows[0].position_sigma_m) == (None, None)
+    assert rows[1].position_m == pytest.approx(ground.position_m[1].tolist(), abs=1e-3)
+    assert rows[1].position_sigma_m > rows[1].range_sigma_m  # it looks down: along the ray it is further
     by_size = locator_of(PERSON).locate(detections_of(np.array([above, cut], float)), WH)
     assert np.isnan(by_size.range_m[:2]).tolist() == [False, True]
     of_another_class = locator_of(PERSON).locate(detections_of(np.array([above, below], float), 1), WH)
@@ -158,7 +165,12 @@ def test_without_a_mount_there_are_bearings_and_ranges_from_size():
     outline = plates(np.array([[6.0, 1.0]]), np.array([1.7]), np.array([0.5]), true.origin_m)
     seen = detections_of(boxes_of(true, outline))
     assert np.isnan(locator_of({}, None).locate(seen, WH).range_m[0])
-    assert locator_of(PERSON, None).locate(seen, WH).range_m[0] == pytest.approx(math.hypot(6, 1), rel=0.02)
+    locator = locator_of(PERSON, None)
+    found = locator.locate(seen, WH)
+    assert found.range_m[0] == pytest.approx(math.hypot(6, 1), rel=0.02)
+    assert locator.frame_ids == ("camera", "")  # nobody knows where it is on the robot, so no position is told
+    assert found.rows()[0].position_m is None
+    assert found.rows()[0].range_m == pytest.approx(float(found.range_m[0]), abs=1e-3)
 
 
 def test_another_size_of_the_same_shape_gives_the_same_angles():

@@ -7,8 +7,9 @@ import pytest
 
 from edge.detections import Detections
 from edge.errors import ConfigError
-from edge.geometry.polygons import Lines, Polygons
-from edge.geometry.regions import RegionEvent, Regions
+from edge.events import RegionEvent
+from edge.geometry.polygons import Lines, Polygons, with_one
+from edge.geometry.regions import Regions
 from edge.geometry_config import RegionSection
 from edge.structs import as_struct
 
@@ -41,6 +42,12 @@ def walk(regions: Regions, way: list[tuple[float, float] | None], track_id: int 
     return found
 
 
+def around(points: np.ndarray) -> np.ndarray:
+    """Boxes with their middles at (N, 2) points, as shapes take them."""
+    half = np.array([9, 30])
+    return with_one(np.concatenate([points - half, points + half], axis=1), np.empty((len(points), 5)))
+
+
 def test_polygons_agree_with_opencv_on_random_shapes():
     rng = np.random.default_rng(3)
     shapes = []
@@ -49,7 +56,8 @@ def test_polygons_agree_with_opencv_on_random_shapes():
         radii = rng.uniform(20, 100, corners)
         shapes.append(np.stack([100 + radii * np.cos(angles), 100 + radii * np.sin(angles)], 1).round())
     points = rng.uniform(0, 200, (500, 2))
-    depth = Polygons(shapes).depth(np.repeat(points[:, None], len(shapes), axis=1))
+    inside, squared = Polygons(shapes, [0.5] * len(shapes)).squared(around(points))
+    depth = np.where(inside, 1, -1) * np.sqrt(squared)
     for i, shape in enumerate(shapes):
         contour = shape.astype(np.float32)[:, None]
         expected = [cv2.pointPolygonTest(contour, point, True) for point in points.tolist()]
@@ -57,8 +65,10 @@ def test_polygons_agree_with_opencv_on_random_shapes():
 
 
 def test_a_line_has_its_right_side_where_a_walker_has_it():
-    up = Lines(np.array([[(100.0, 200.0), (100.0, 100.0)]]))  # y grows downwards
-    np.testing.assert_allclose(up.side(np.array([[(130.0, 150.0)], [(60.0, 20.0)]]))[:, 0], [30, -40])
+    up = Lines(np.array([[(100.0, 200.0), (100.0, 100.0)]]), [0.5])  # y grows downwards
+    right, points = up.side(around(np.array([(130.0, 150.0), (60.0, 20.0)])))
+    np.testing.assert_allclose(right[:, 0], [30, -40])
+    np.testing.assert_allclose(points[:, 0], [(130, 150), (60, 20)])
 
 
 def test_include_and_exclude_are_by_class_and_by_anchor():

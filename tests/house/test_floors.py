@@ -8,12 +8,12 @@ from tree import modules
 from edge.registry import PLUGS
 
 FLOORS = {
-    0: "errors clock files frame tensor boxes detections locations events timings",
+    0: "errors board clock files frame tensor boxes detections locations events timings",
     1: "structs toml_text uri manifest config geometry_config registry wire "
-    "flatbuffer tflite_file ultralytics embedded fetch catalogue bundle",
+    "flatbuffer tflite_file ultralytics embedded fetch catalogue slots signatures bundle",
     2: "sources preprocess engines decoders nms tracking geometry publishers",
-    3: "targets model lineup pipeline",
-    4: "arguments run stats throttle_watch progress draw inspection links clock_sync reception inbox feed "
+    3: "engine_needs build_process rebuild remote_target targets model lineup pipeline",
+    4: "arguments parts shadow updates run stats throttle_watch stage_watch health progress draw inspection links clock_sync reception inbox feed "
     "connection client testing bench evaluation golden calibrate_camera camera_report camera_command doctor web cli "
     "sd_notify service __main__",
 }
@@ -21,6 +21,7 @@ FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.spl
 LAZY_MODULES = {  # each subcommand imports what it needs, so that --help is quick
     "edge.cli",
     "edge.camera_command",
+    "edge.doctor.command",
     "edge.evaluation.command",
     "edge.service.command",
     "convert.command",

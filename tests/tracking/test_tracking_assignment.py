@@ -25,9 +25,9 @@ def random_gains(rng: np.random.Generator, most: int) -> np.ndarray:
     return np.round(gain, 1) if rng.random() < 0.33 else gain
 
 
-def check(gain: np.ndarray, rows: np.ndarray, columns: np.ndarray, best: float) -> None:
-    assert len(set(rows.tolist())) == len(rows)
-    assert len(set(columns.tolist())) == len(columns)
+def check(gain: np.ndarray, rows: list[int], columns: list[int], best: float) -> None:
+    assert len(set(rows)) == len(rows)
+    assert len(set(columns)) == len(columns)
     assert (gain[rows, columns] > 0).all()
     assert gain[rows, columns].sum() == pytest.approx(best, abs=1e-9)
 
@@ -57,7 +57,7 @@ def test_against_scipy(solver):
 def test_a_frame_without_conflict_needs_no_solver():
     gain = np.array([[0.9, 0.1, -1.0], [-1.0, 0.2, 0.3], [-1.0, -1.0, -1.0]])
     rows, columns = assign(gain, refuse)
-    assert (rows.tolist(), columns.tolist()) == ([0, 1], [0, 2])
+    assert (rows, columns) == ([0, 1], [0, 2])
     assert all(len(part) == 0 for part in assign(np.empty((0, 3)), refuse))
     assert all(len(part) == 0 for part in assign(np.empty((3, 0)), refuse))
 
@@ -76,7 +76,7 @@ def test_who_is_alone_is_settled_before_the_solver():
 
     rows, columns = assign(gain, solver)
     assert asked == [(2, 2)]
-    assert dict(zip(rows.tolist(), columns.tolist(), strict=True)) == {0: 1, 1: 0, **{i: i for i in range(2, 10)}}
+    assert dict(zip(rows, columns, strict=True)) == {0: 1, 1: 0, **{i: i for i in range(2, 10)}}
 
 
 def test_the_quickest_solver_there_is(monkeypatch):

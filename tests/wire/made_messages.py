@@ -13,6 +13,7 @@ from edge.wire.messages import (
     HeartbeatMessage,
     HelloMessage,
     LabelsMessage,
+    RegionMessage,
     StatusMessage,
 )
 
@@ -29,13 +30,14 @@ STATE = st.sampled_from(layout.STATES)
 SCORE = U16.map(lambda n: n / 65535)
 ANGLE = st.integers(-0x7FFF, 0x7FFF).map(lambda n: n / 1e4)
 NOW = st.integers(-0x7FFF, 0x7FFF).map(lambda n: n / 4)
+METRES = st.integers(-0x7FFF, 0x7FFF).map(lambda n: n / 50)
 PX = U16.map(lambda n: n / 8)
 I16 = st.integers(-0x7FFF, 0x7FFF)
 KNOWN = st.integers(0, 0xFFFE)
 
 
 @st.composite
-def records(draw, velocity: bool, position: bool, prediction: bool) -> DetectionRecord:
+def records(draw, velocity: bool, position: bool, prediction: bool, base: bool) -> DetectionRecord:
     """A detection with the given blocks."""
     return DetectionRecord(
         label="",
@@ -51,6 +53,8 @@ def records(draw, velocity: bool, position: bool, prediction: bool) -> Detection
         predicted_box=(box := draw(st.none() | st.tuples(NOW, NOW, NOW, NOW)) if prediction else None),
         unseen_ms=draw(st.none() | st.integers(1, 0xFFFE).map(float)) if box else None,
         predicted_sigma_px=draw(KNOWN.map(lambda n: n / 4)) if box else None,
+        position_m=(place := draw(st.none() | st.tuples(METRES, METRES, METRES)) if base else None),
+        position_sigma_m=draw(st.none() | KNOWN.map(lambda n: n / 50)) if place else None,
     )
 
 
@@ -75,7 +79,8 @@ def _captured(draw) -> dict:
 @st.composite
 def detections(draw) -> DetectionsMessage:
     """With up to ten records."""
-    found = draw(st.lists(records(draw(st.booleans()), draw(st.booleans()), draw(st.booleans())), max_size=10))
+    blocks = [draw(st.booleans()) for _ in layout.BLOCKS]
+    found = draw(st.lists(records(*blocks), max_size=10))
     for record in found:  # a sigma is nothing without its value
         if record.bearing_rad:
             record.bearing_sigma_rad = draw(st.none() | KNOWN.map(lambda n: n / 1e4))
@@ -118,6 +123,8 @@ def messages(draw):
             ttl_ms=draw(U16),
             heartbeat_ms=draw(U16),
             token=draw(TEXT),
+            frame_id=draw(TEXT),
+            base_frame_id=draw(TEXT),
         )
     if kind == "labels":
         labels = draw(st.lists(TEXT, max_size=20))
@@ -127,6 +134,25 @@ def messages(draw):
         return ClockMessage(**head, reply=draw(st.booleans()), **times)
     if kind == "credit":
         return CreditMessage(**head, results=draw(U16))
+    if kind == "region":
+        then, age_us, class_id = draw(st.integers(0, 2**62)), draw(U32), draw(U16)
+        return RegionMessage(
+            **head,
+            t_publish_ns=then + age_us * 1000,
+            t_event_ns=then,
+            age_ms=age_us / 1000,
+            region=draw(TEXT),
+            index=draw(U16),
+            event=draw(st.sampled_from(layout.EVENTS)),
+            track_id=draw(U16),
+            class_id=class_id,
+            label=str(class_id),
+            direction=draw(st.sampled_from(layout.DIRECTIONS)),
+            dwell_ms=draw(st.none() | st.integers(1, 0xFFFFFFFF).map(float)),
+            lost=draw(st.booleans()),
+            inside=draw(st.none() | st.integers(0, 0xFFFE)),
+            model_id=draw(U32),
+        )
     return ControlMessage(
         **head,
         kinds=tuple(one.kind for one in layout.LAYOUTS if draw(st.booleans())),

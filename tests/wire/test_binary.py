@@ -24,6 +24,7 @@ from edge.wire.messages import (
     HeartbeatMessage,
     HelloMessage,
     LabelsMessage,
+    RegionMessage,
     StatusMessage,
     source_id_of,
 )
@@ -38,6 +39,12 @@ def seen(count: int, more: dict | None = None) -> DetectionsMessage:
         for i in range(count)
     ]
     return DetectionsMessage(**CAPTURED, ttl_ms=500, frame=(640, 480), detections=found)
+
+
+def happened(**more: object) -> RegionMessage:
+    known = {"t_publish_ns": 10**18, "t_event_ns": 10**18 - 20_000_000, "age_ms": 20.0, "region": "door", "index": 2}
+    known |= {"event": "enter", "track_id": 5, "class_id": 79, "label": "79", "inside": 3}
+    return RegionMessage(**known | more)
 
 
 def resealed(data: bytes) -> bytes:
@@ -81,7 +88,7 @@ def test_the_checksum_is_the_one_of_the_catalogue():
 
 
 def test_the_hash_stands_for_the_table():
-    assert layout.FORMAT_HASH == 49954, "the table has changed: raise VERSION, and say it in docs/wire.md"
+    assert layout.FORMAT_HASH == 14741, "the table has changed: raise VERSION, and say it in docs/wire.md"
 
 
 @pytest.mark.parametrize(
@@ -181,6 +188,8 @@ def test_names_come_with_hello_and_labels():
     for told in greeting(stream, (640, 480)):
         assert len(encode(told)) <= 200, "a greeting must not hold up a slow line"
         decode(encode(told), names)
+    event = decode(encode(happened(source="front", model_id=stream.model_id)), names)
+    assert (event.source, event.label, event.region) == ("front", "class number 79", "door")
     after = decode(encode(message), names)
     assert (after.source, after.model, after.detections[0].label) == ("front", "coco", "class number 79")
     assert names.labels(stream.model_id) == dict(enumerate(stream.labels))
@@ -218,12 +227,14 @@ def test_what_is_known_is_never_told_as_unknown_however_large(value):
     record = DetectionRecord(
         "", 1, 0.5, (0, 0, 1, 1), None, None, (value, value), None, (value,) * 4, large,
         bearing_rad=(value, value), bearing_sigma_rad=large, range_m=large, range_sigma_m=large,
+        position_m=(value,) * 3, position_sigma_m=large,
     )  # fmt: skip
     message = seen(0)
     message.detections = [record]
     (back,) = decode(encode(message)).detections
     known = (back.velocity_px_s, back.predicted_box, back.predicted_sigma_px, back.bearing_rad, back.bearing_sigma_rad)
-    assert None not in (*known, back.range_m, back.range_sigma_m)
+    assert None not in (*known, back.range_m, back.range_sigma_m, back.position_m, back.position_sigma_m)
+    assert back.position_m == pytest.approx((max(-655.34, min(value, 655.34)),) * 3, abs=0.01)
     assert back.velocity_px_s[0] == pytest.approx(max(-32_767, min(value, 32_767)), abs=0.5)
     assert back.bearing_rad[1] == pytest.approx(max(-3.2767, min(value, 3.2767)))
 
@@ -231,6 +242,7 @@ def test_what_is_known_is_never_told_as_unknown_however_large(value):
 def test_what_one_record_knows_the_others_do_not_get():
     full, bare = seen(2).detections
     full.velocity_px_s, full.range_m, full.predicted_box, full.predicted_sigma_px = (1.0, 2.0), 3.0, (1.0,) * 4, 0.5
+    full.position_m = (0.0, -1.0, 0.5)
     message = seen(0)
     message.detections = [full, bare]
     first, second = decode(encode(message)).detections
@@ -238,6 +250,8 @@ def test_what_one_record_knows_the_others_do_not_get():
     assert first.bearing_rad is None
     unknown = (second.velocity_px_s, second.range_m, second.range_sigma_m, second.predicted_box, second.bearing_rad)
     assert unknown == (None,) * 5
+    assert (first.position_m, first.position_sigma_m) == ((0.0, -1.0, 0.5), None)
+    assert (second.position_m, second.position_sigma_m) == (None, None)
 
 
 def test_counters_wrap_and_ages_do_not():
@@ -259,8 +273,11 @@ def test_counters_wrap_and_ages_do_not():
         (StatusMessage(t_publish_ns=1, t_event_ns=1, state="lost"), "state", len(layout.STATES)),
         (ClockMessage(reply=True, t_request_ns=1), "reply", 2),
         (ControlMessage(), "command", len(layout.COMMANDS)),
-        (ControlMessage(), "kinds", 1 << 10),
+        (ControlMessage(), "kinds", 1 << 11),
         (ControlMessage(), "kinds", 1),
+        (happened(), "event", len(layout.EVENTS)),
+        (happened(), "direction", len(layout.DIRECTIONS)),
+        (happened(), "lost", 2),
     ],
 )
 def test_the_first_number_that_means_nothing_is_refused(message, name, value):

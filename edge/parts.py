@@ -1,0 +1,93 @@
+"""The parts of a run: opened from a configuration, or only checked."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from edge.config import RunConfig
+from edge.errors import ConfigError
+from edge.geometry.locator import open_locator
+from edge.geometry.regions import Regions
+from edge.lineup import open_lineup
+from edge.model import Model
+from edge.pipeline import Pipeline
+from edge.publishers.base import Publisher
+from edge.registry import resolve
+from edge.sources.base import open_source
+from edge.uri import parse_uri
+
+__all__ = ["check_parts", "open_pipeline"]
+
+log = logging.getLogger("harrier")
+
+
+@contextmanager
+def open_pipeline(config: RunConfig) -> Iterator[Pipeline]:
+    """Open model, publishers and source, yield their pipeline, and close them all whatever happens.
+
+    Raises: EdgeError from whichever part cannot open.
+    """
+    _, source_text = _required(config)
+    with ExitStack() as stack:
+        lineup = open_lineup(config)
+        stack.callback(lambda: (pipeline.lineup if pipeline else lineup).close())
+        pipeline: Pipeline | None = None
+        publishers: list[Publisher] = []
+        for text in config.publish:
+            uri = parse_uri(text)
+            publisher = resolve("publishers", uri.scheme)(uri)
+            stack.callback(publisher.close)
+            publishers.append(publisher)
+            log.info("publishing to %s", publisher.address)
+        source = open_source(source_text)
+        stack.callback(source.close)
+        pipeline = Pipeline(source, lineup, publishers, config)
+        for member in lineup.members:
+            if member.model:
+                _say_what_runs(member.model)
+        pipeline.greet()
+        source.start()
+        yield pipeline
+
+
+def check_parts(config: RunConfig) -> list[str]:
+    """Open the model and parse every URI without starting anything; return a line for each part that is right.
+
+    Raises: EdgeError from the first part that is wrong.
+    """
+    _, source_text = _required(config)
+    lineup = open_lineup(config)
+    try:
+        model = lineup.model
+        lines = [f"model   {model.name} ({model.target}, {model.manifest.decoder.family})"]
+        lines += [f"fallback {member.target}" for member in lineup.members[1:] if member.model]
+        if config.tracking:
+            resolve("trackers", config.tracking.tracker)
+        open_locator(config.geometry, model.labels, config.thresholds.max_detections)
+        Regions(config.region, model.labels)
+    finally:
+        lineup.close()
+    lines.append(f"source  {open_source(source_text).source_id}")
+    for text in config.publish:
+        uri = parse_uri(text)
+        publisher = resolve("publishers", uri.scheme)
+        publisher.check(uri)
+        lines.append(f"publish {uri.safe_text}")
+    return lines
+
+
+def _required(config: RunConfig) -> tuple[str, str]:
+    if not config.model:
+        raise ConfigError("no model is given", "add --model BUNDLE_OR_FILE or model = ... to the configuration")
+    if not config.source:
+        raise ConfigError("no source is given", "add --source URI or source = ... to the configuration")
+    return config.model, config.source
+
+
+def _say_what_runs(model: Model) -> None:
+    origin = model.origins["decoder"].partition(":")[0]
+    log.info("model %s (%s), decoder %s (%s)", model.name, model.target, model.manifest.decoder.family, origin)
+    if model.origins["contract"].startswith("a guess"):
+        log.warning("pixel contract is %s; see `harrier inspect`", model.origins["contract"])
+    for note in model.notes:
+        log.warning("%s", note)
