@@ -15,6 +15,7 @@ from edge.camera_command import add_camera
 from edge.doctor.command import add_doctor
 from edge.errors import ConfigError, EdgeError, InterruptedWorkError
 from edge.evaluation import command as evaluation_command
+from edge.model_command import add_model
 from edge.progress import LogHandler
 from edge.service.command import add_service
 
@@ -74,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_models(commands)
     _add_measurements(commands)
     add_camera(commands)
+    add_model(commands)
     add_doctor(commands)
     add_service(commands)
     for place in _OTHER_COMMANDS:
@@ -97,6 +99,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     )
     run.add_argument("--score", metavar="S", type=unit_interval, help="score threshold, 0 to 1")
     run.add_argument("--iou", metavar="T", type=unit_interval, help="NMS overlap threshold, 0 to 1")
+    run.add_argument("--track", action="store_true", help="number objects and follow them, as [tracking] does")
     run.add_argument("--frames", metavar="N", type=positive, help="stop after N frames")
     run.add_argument("--seconds", metavar="S", type=seconds, help="stop after S seconds")
     run.add_argument("--stats", metavar="FILE.json", type=Path, help="write what was measured")
@@ -155,7 +158,7 @@ def _add_measurements(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    from edge.config import RunConfig, read_config
+    from edge.config import RunConfig, TrackingSection, read_config
     from edge.run import run
 
     def read() -> RunConfig:
@@ -168,6 +171,8 @@ def _run(arguments: argparse.Namespace) -> None:
             config.thresholds.score = arguments.score
         if arguments.iou is not None:
             config.thresholds.iou = arguments.iou
+        if arguments.track:
+            config.tracking = config.tracking or TrackingSection()
         return config
 
     run(read(), arguments.frames, arguments.seconds, arguments.stats, read if arguments.config else None)

@@ -79,6 +79,9 @@ PLUGS: dict[str, dict[str, Plug]] = {
         "mqtts": Plug("edge.links.mqtt:MqttLink", "mqtt", ("paho",), "an MQTT broker"),
         "zenoh": Plug("edge.links.zenoh:ZenohLink", "zenoh", ("zenoh",)),
     },
+    "signatures": {  # of bundles, by the tool that makes them
+        "minisign": Plug("edge.signatures:check_signature", "sign", ("cryptography",)),
+    },
     "formats": {  # by a publisher's ?format=
         "json": Plug("edge.wire.jsonl:encode"),
         "binary": Plug("edge.wire.encoder:encode"),

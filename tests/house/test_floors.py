@@ -13,7 +13,7 @@ FLOORS = {
     "flatbuffer tflite_file ultralytics embedded fetch catalogue slots signatures bundle",
     2: "sources preprocess engines decoders nms tracking geometry publishers",
     3: "engine_needs build_process rebuild remote_target targets model lineup pipeline",
-    4: "arguments parts shadow updates run stats throttle_watch stage_watch health progress draw inspection links clock_sync reception inbox feed "
+    4: "arguments parts shadow updates model_command run stats throttle_watch stage_watch health progress draw inspection links clock_sync reception inbox feed "
     "connection client testing bench evaluation golden calibrate_camera camera_report camera_command doctor web cli "
     "sd_notify service __main__",
 }
@@ -21,6 +21,7 @@ FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.spl
 LAZY_MODULES = {  # each subcommand imports what it needs, so that --help is quick
     "edge.cli",
     "edge.camera_command",
+    "edge.model_command",
     "edge.doctor.command",
     "edge.evaluation.command",
     "edge.service.command",

@@ -1,0 +1,293 @@
+"""A model comes into a run that goes on, proves itself or is taken back; a configuration is read again."""
+
+import hashlib
+import logging
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge import slots
+from edge.config import EngineSection, RunConfig, UpdateSection
+from edge.engines.null import NullEngine
+from edge.errors import EngineError, SourceTimeoutError
+from edge.health import Health
+from edge.lineup import open_lineup
+from edge.pipeline import Pipeline
+from edge.run import run
+from edge.stage_watch import StageWatch
+from edge.testing import MemoryPublisher, MemorySource
+from edge.throttle_watch import ThrottleWatch
+from edge.updates import Updater, begin_version
+
+NULL = '[[inputs]]\nname = "x"\nshape = [1, 8, 8, 3]\nlayout = "NHWC"\n[[outputs]]\nname = "s"\nshape = [1, 3]\n'
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("HARRIER_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """Make a bundle of a classifier that gives this score, for the first class of its labels."""
+
+    def make(fill: float, labels: str = "abc") -> Path:
+        folder = tmp_path / f"bundle-{fill}-{labels}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        text = NULL + f"fill = {fill}\n"
+        (folder / "m.null").write_text(text)
+        digest = hashlib.sha256(text.encode()).hexdigest()
+        (folder / "manifest.toml").write_text(
+            f'name = "m"\nlabels = {list(labels)}\n[targets.first]\nfile = "m.null"\nsha256 = "{digest}"\n'
+            'outputs = { scores = "s" }\n[input]\n[decoder]\nfamily = "classification"\n'
+        )
+        return folder
+
+    return make
+
+
+class Run:
+    """A pipeline that steps in a thread of its own, with its updater."""
+
+    def __init__(self, **update) -> None:
+        settings = {"shadow_frames": 5, "watch_s": 0.3, **update}
+        self.config = RunConfig(model="front", source="memory://", update=UpdateSection(**settings))
+        begin_version(self.config)
+        lineup = open_lineup(self.config)
+        self.publisher = MemoryPublisher()
+        source = MemorySource([np.zeros((8, 8, 3), np.uint8)], frames=1_000_000)
+        self.pipeline = Pipeline(source, lineup, [self.publisher], self.config)
+        self.stages = StageWatch(self.pipeline.timings, least_ms=50)
+        self.updater = Updater(self.pipeline, Health(self.pipeline, ThrottleWatch(), self.stages), self.config)
+        self.ended: EngineError | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._turn)
+
+    def __enter__(self) -> "Run":
+        self.stages.__enter__()
+        self.updater.__enter__()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join(10)
+        self.updater.__exit__()
+        self.stages.__exit__()
+        self.pipeline.lineup.close()
+
+    def _turn(self) -> None:
+        while not self._stop.wait(0.002):
+            self.pipeline.do_asked()
+            try:
+                self.pipeline.step()
+            except SourceTimeoutError:
+                pass
+            except EngineError as exc:
+                if not self.updater.take_back(exc):
+                    self.ended = exc
+                    return
+
+    @property
+    def score(self) -> float:
+        """The newest result's best score."""
+        results = [m for m in self.publisher.messages[-20:] if m.kind == "classification"]
+        return round(results[-1].classes[0].score, 3) if results else 0.0
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 15.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+def test_an_installed_version_takes_over_and_proves_itself(bundle, caplog):
+    slots.install("front", bundle(0.4))
+    caplog.set_level(logging.INFO, "harrier")
+    with Run() as running:
+        until(lambda: running.score == 0.4, "the first version never ran")
+        second = slots.install("front", bundle(0.5))
+        until(lambda: running.score == 0.5, "the second version never took over")
+        until(lambda: slots.on_trial("front") is None, "it never proved itself")
+        assert slots.current("front") == second
+        frames = [m.seq for m in running.publisher.messages if m.kind == "classification"]
+        assert frames == list(range(frames[0], frames[0] + len(frames)))  # none was left out at the swap
+        assert running.pipeline.model.path == second
+    assert "shadow run: on 5 frames it agrees to 100 %" in caplog.text
+
+
+def test_a_version_that_sees_something_else_is_refused(bundle, caplog):
+    first = slots.install("front", bundle(0.4, "abc"))
+    with Run(min_agreement=0.5) as running:
+        until(lambda: running.score == 0.4, "the first version never ran")
+        slots.install("front", bundle(0.5, "xyz"))
+        until(lambda: slots.current("front") == first, "it was not taken back")
+        assert running.score == 0.4
+    assert "on 5 frames it agrees to 0 %" in caplog.text
+    assert "asked for are 50 %" in caplog.text
+
+
+def test_a_version_that_cannot_run_is_refused(bundle, monkeypatch, caplog):
+    first = slots.install("front", bundle(0.4))
+    real = NullEngine.run
+
+    def run_or_fail(self) -> None:
+        if self.outputs[0].max() > 0.45:
+            raise EngineError("the second fails", "repair it")
+        real(self)
+
+    monkeypatch.setattr(NullEngine, "run", run_or_fail)
+    with Run() as running:
+        until(lambda: running.score == 0.4, "the first version never ran")
+        slots.install("front", bundle(0.5))
+        until(lambda: slots.current("front") == first, "it was not taken back")
+        assert running.ended is None
+    assert "the second fails" in caplog.text
+
+
+@pytest.mark.parametrize("fault", ["raises", "hangs"])
+def test_a_version_that_fails_after_it_took_over_is_taken_back_by_itself(bundle, monkeypatch, fault):
+    first = slots.install("front", bundle(0.4))
+    sick = threading.Event()
+    real = NullEngine.run
+
+    def run_sick(self) -> None:
+        if sick.is_set() and self.outputs[0].max() > 0.45:
+            if fault == "raises":
+                raise EngineError("the second fails", "repair it")
+            time.sleep(0.4)
+        real(self)
+
+    monkeypatch.setattr(NullEngine, "run", run_sick)
+    with Run(watch_s=30) as running:
+        until(lambda: running.score == 0.4, "the first version never ran")
+        slots.install("front", bundle(0.5))
+        until(lambda: running.score == 0.5, "the second version never took over")
+        sick.set()
+        until(lambda: running.score == 0.4, "the first version did not come back")
+        until(lambda: slots.current("front") == first, "the slot was not set back")
+        assert running.ended is None
+        time.sleep(1.2)  # two looks at the slot
+        assert running.score == 0.4  # and it is not tried again
+
+
+def test_a_run_that_starts_with_a_version_on_trial_goes_back_to_the_one_before(bundle, monkeypatch):
+    first = slots.install("front", bundle(0.4))
+    slots.install("front", bundle(0.5))
+    real = NullEngine.run
+
+    def run_slowly(self) -> None:
+        if self.outputs[0].max() > 0.45:
+            time.sleep(0.3)
+        real(self)
+
+    monkeypatch.setattr(NullEngine, "run", run_slowly)
+    with Run(watch_s=30) as running:
+        until(lambda: running.score == 0.4, "the first version did not come back")
+        assert slots.current("front") == first
+
+
+def test_a_failure_outside_a_trial_ends_the_run(bundle, monkeypatch):
+    slots.install("front", bundle(0.4))
+    with Run() as running:
+        until(lambda: running.score == 0.4, "the first version never ran")
+
+        def fail(self) -> None:
+            raise EngineError("a fault", "repair it")
+
+        monkeypatch.setattr(NullEngine, "run", fail)
+        until(lambda: running.ended is not None, "the failure was swallowed")
+
+
+def config_text(model: Path, publish: Path, extra: str = "") -> str:
+    return (
+        f'model = "{model}"\nsource = "synthetic://?fps=100&size=64x48"\n'
+        f'publish = ["file://{publish}?format=json"]\n{extra}'
+    )
+
+
+@pytest.fixture
+def reloading(tmp_path, bundle):
+    """Run a configuration in the main thread, and do things to it from another one."""
+
+    def go(steps: Callable[[Path, Callable[[], None]], None], seconds: float = 20) -> str:
+        config, out = tmp_path / "run.toml", tmp_path / "out.jsonl"
+        config.write_text(config_text(bundle(0.4), out))
+        trouble: list[BaseException] = []
+
+        def script() -> None:
+            try:
+                until(out.exists, "it did not begin")
+                steps(config, lambda: os.kill(os.getpid(), signal.SIGHUP))
+            except BaseException as exc:
+                trouble.append(exc)
+            finally:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        from edge.config import read_config
+
+        thread = threading.Thread(target=script)
+        thread.start()
+        run(read_config(config), seconds=seconds, reread=lambda: read_config(config))
+        thread.join()
+        if trouble:
+            raise trouble[0]
+        return out.read_text()
+
+    return go
+
+
+def test_a_configuration_is_read_again_between_two_frames(reloading, bundle, tmp_path):
+    out = tmp_path / "out.jsonl"
+
+    def steps(config: Path, hang_up) -> None:
+        until(lambda: '"score":0.4' in out.read_text(), "it did not run")
+        config.write_text(config_text(bundle(0.6), out))
+        hang_up()
+        until(lambda: '"score":0.6' in out.read_text(), "the new model never ran")
+
+    text = reloading(steps)
+    assert text.count('"type":"status"') < 10
+
+
+def test_a_wrong_configuration_changes_nothing(reloading, bundle, tmp_path, caplog):
+    out = tmp_path / "out.jsonl"
+
+    def steps(config: Path, hang_up) -> None:
+        for wrong in ("model = 3\n", config_text(tmp_path / "nothing", out), "not toml"):
+            refused = caplog.text.count("update:")
+            config.write_text(wrong)
+            hang_up()
+            until(lambda refused=refused: caplog.text.count("update:") > refused, f"{wrong} was not refused")
+        size = out.stat().st_size
+        until(lambda: out.stat().st_size > size + 1000, "it stopped")
+
+    assert '"score":0.4' in reloading(steps).splitlines()[-3]
+
+
+def test_another_source_opens_the_parts_anew(reloading, bundle, tmp_path):
+    out, other = tmp_path / "out.jsonl", tmp_path / "other.jsonl"
+
+    def steps(config: Path, hang_up) -> None:
+        config.write_text(config_text(bundle(0.4), other))
+        hang_up()
+        until(lambda: other.exists() and '"score":0.4' in other.read_text(), "it did not go on")
+
+    reloading(steps)
+    assert '"closed"' in out.read_text()
+
+
+def test_a_bundle_is_not_looked_for_as_an_installed_model(bundle):
+    config = RunConfig(model=str(bundle(0.4)), engine=EngineSection())
+    begin_version(config)  # does nothing
+    assert slots.versions("front") == {}
