@@ -148,10 +148,6 @@ def test_versions_are_listed_and_taken_back(bundle, capsys):
 
 
 def test_a_bundle_that_sees_something_else_than_it_did_is_not_installed(catalogue, tmp_path, capsys):
-    import cv2
-
-    from edge.golden import write_golden
-
     folder = tmp_path / "face"
     shutil.copytree(catalogue("face"), folder)
     picture = cv2.imread(str(next(catalogue("astronaut").glob("*.png"))))
