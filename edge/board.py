@@ -10,7 +10,7 @@ _TRTEXEC = "usr/src/tensorrt/bin/trtexec"  # where JetPack puts it
 def l4t_release(root: Path = Path("/")) -> str | None:
     """Return the release of Jetson Linux, for example "35.4.1"; None on any other machine."""
     try:
-        words = (root / "etc/nv_tegra_release").read_text().replace(",", " ").split()
+        words = (root / "etc/nv_tegra_release").read_text(errors="replace").replace(",", " ").split()
     except OSError:
         return None
     release = next((word[1:] for word in words if word.startswith("R") and word[1:].isdigit()), None)
@@ -42,8 +42,8 @@ def trtexec(root: Path = Path("/")) -> Path | None:
 
 def _meminfo_mib(root: Path, key: str) -> int | None:
     try:
-        text = (root / "proc/meminfo").read_text()
+        text = (root / "proc/meminfo").read_text(errors="replace")
     except OSError:
         return None
-    kib = next((line.split()[1] for line in text.splitlines() if line.startswith(f"{key}:")), None)
-    return int(kib) // 1024 if kib else None
+    kib = next((line.split()[1:2] for line in text.splitlines() if line.startswith(f"{key}:")), [])
+    return int(kib[0]) // 1024 if kib and kib[0].isdecimal() else None
