@@ -11,10 +11,13 @@ from benchmarks import (
     overhead,
     preprocess,
     quantization,
+    remote,
+    robot,
     ros2,
     serial,
     tracking,
     transport,
+    worker,
 )
 
 BENCHES = {
@@ -29,6 +32,9 @@ BENCHES = {
     "ros2": ros2.measure,
     "tracking": tracking.measure,
     "geometry": geometry.measure,
+    "robot": robot.measure,
+    "remote": remote.measure,
+    "worker": worker.measure,
 }
 
 

@@ -102,14 +102,13 @@ def _behind(title: str, name: str, shots: list[Shot]) -> bool:
         bare.step()
         full.step()
     model.close()
-    laps = [pipeline.timings.stages_ns[WARM_UP:] / 1e6 for pipeline in (bare, full)]
-    rest = [np.median(p.timings.wall_ns[WARM_UP:] / 1e6 - lap[:, Stage.INFER]) for p, lap in zip((bare, full), laps)]
+    both = [pipeline.timings for pipeline in (bare, full)]
+    laps = [timings.stages_ns[WARM_UP:] / 1e6 for timings in both]
+    rest = [np.median(t.wall_ns[WARM_UP:] / 1e6 - lap[:, Stage.INFER]) for t, lap in zip(both, laps, strict=True)]
     more = {stage: np.median(laps[1][:, stage]) - np.median(laps[0][:, stage]) for stage in _SHOWN}
-    cost = float(rest[1] - rest[0])
-    seeing = sum(len(message.detections) for message in full.publishers[0].messages if message.kind == "detections")
-    print(
-        f"\nbehind {title} ({np.median(laps[1][:, Stage.INFER]):.1f} ms a run), {seeing / len(shots):.1f} published a frame"
-    )
+    cost, infer_ms = float(rest[1] - rest[0]), np.median(laps[1][:, Stage.INFER])
+    seen = sum(len(message.detections) for message in full.publishers[0].messages if message.kind == "detections")
+    print(f"\nbehind {title} ({infer_ms:.1f} ms a run), {seen / len(shots):.1f} published a frame")
     print("  more than bare, by stage:  " + "  ".join(f"{stage.name.lower()} {ms:.3f}" for stage, ms in more.items()))
     print(f"  all of it:                 {cost:.3f}, target {TARGET_MS}: {'kept' if cost < TARGET_MS else 'MISSED'}")
     return cost < TARGET_MS

@@ -1,22 +1,14 @@
-"""Pictures of a recording: an MCAP file with CompressedImage messages, of Foxglove or of ROS.
-
-What encodes the messages (protobuf, CDR) does not matter: a JPEG or PNG is found in one by its signature, and OpenCV
-passes over what follows it. Format: https://mcap.dev/spec.
-"""
+"""Pictures of a recording: an MCAP file with CompressedImage messages, of Foxglove or of ROS."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
-from mcap.exceptions import McapError
-from mcap.reader import NonSeekingReader
 
 from edge.errors import ConfigError
+from edge.recording import Recording, has_pictures, picture_in
 
 __all__ = ["RecordingFrames"]
-
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 
 class RecordingFrames:
@@ -46,30 +38,20 @@ class RecordingFrames:
         Raises: ConfigError when there is none.
         """
         topic, count = "", 0
-        with self._path.open("rb") as file:
-            try:
-                for schema, channel, message in NonSeekingReader(file).iter_messages(log_time_order=False):
-                    pictures = schema is not None and schema.name.endswith("CompressedImage")
-                    if not pictures or topic not in ("", channel.topic):
-                        continue
-                    picture = _picture_in(message.data)
-                    if picture is not None:
-                        topic, count = channel.topic, count + 1
-                        yield picture
-            except (McapError, EOFError, ValueError) as exc:
-                if not count:
-                    raise ConfigError(f"{self._path} is no whole recording ({exc})", "record it again") from exc
+        recording = Recording(self._path)
+        for recorded in recording:
+            if not has_pictures(recorded) or topic not in ("", recorded.topic):
+                continue
+            picture = picture_in(recorded.data)
+            if picture is not None:
+                topic, count = recorded.topic, count + 1
+                yield picture
+        if not count and (recording.cut or recording.damaged):
+            why = recording.cut or "its chunks are damaged"
+            raise ConfigError(f"{self._path} is no whole recording ({why})", "record it again")
         if not count:
             raise ConfigError(f"{self._path} has no CompressedImage with a JPEG or PNG", "record the camera's pictures")
 
     def close(self) -> None:
         """Close the file; the next picture opens it again."""
         self._pictures, self._next = None, 0
-
-
-def _picture_in(data: bytes) -> np.ndarray | None:
-    """(H, W, 3) uint8 BGR, or None where a message holds none that can be decoded."""
-    starts = [at for at in (data.find(signature) for signature in _SIGNATURES) if at >= 0]
-    if not starts:
-        return None
-    return cv2.imdecode(np.frombuffer(data, np.uint8)[min(starts) :], cv2.IMREAD_COLOR)

@@ -17,6 +17,7 @@ from edge.errors import ConfigError, EdgeError, InterruptedWorkError
 from edge.evaluation import command as evaluation_command
 from edge.model_command import add_model
 from edge.progress import LogHandler
+from edge.replay_command import add_replay
 from edge.service.command import add_service
 
 __all__ = ["main"]
@@ -78,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     add_model(commands)
     add_doctor(commands)
     add_service(commands)
+    add_replay(commands)
     for place in _OTHER_COMMANDS:
         module, _, add = place.partition(":")
         getattr(import_module(module), add)(commands)
@@ -97,6 +99,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     run.add_argument(
         "--publish", metavar="URI", action="append", help="stdout://, file://, tcp://, udp:// (repeatable)"
     )
+    run.add_argument("--web", metavar="HOST:PORT", help="live page, /healthz and /metrics there: 127.0.0.1:8080")
     run.add_argument("--score", metavar="S", type=unit_interval, help="score threshold, 0 to 1")
     run.add_argument("--iou", metavar="T", type=unit_interval, help="NMS overlap threshold, 0 to 1")
     run.add_argument("--track", action="store_true", help="number objects and follow them, as [tracking] does")
@@ -160,13 +163,15 @@ def _add_measurements(commands: argparse._SubParsersAction) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     from edge.config import RunConfig, TrackingSection, read_config
     from edge.run import run
+    from edge.web.options import web_section
 
     def read() -> RunConfig:
         config = read_config(Path(arguments.config)) if arguments.config else RunConfig()
         config.model = arguments.model or config.model
         config.labels = arguments.labels or config.labels
         config.source = arguments.source or config.source
-        config.publish = arguments.publish or config.publish or ["stdout://"]
+        config.web = web_section(arguments.web, config.web) if arguments.web else config.web
+        config.publish = arguments.publish or config.publish or ([] if config.web else ["stdout://"])
         if arguments.score is not None:
             config.thresholds.score = arguments.score
         if arguments.iou is not None:

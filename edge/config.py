@@ -9,7 +9,17 @@ from edge.geometry_config import GeometrySection, RegionSection
 from edge.manifest import NmsMethod
 from edge.structs import as_struct, read_toml
 
-__all__ = ["EngineSection", "RunConfig", "Thresholds", "TrackingSection", "UpdateSection", "WireSection", "read_config"]
+__all__ = [
+    "EngineSection",
+    "RunConfig",
+    "Thresholds",
+    "TrackingSection",
+    "UpdateSection",
+    "WebSection",
+    "WireSection",
+    "read_config",
+    "with_thresholds",
+]
 
 Unit = Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -112,6 +122,29 @@ class UpdateSection(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     watch_s: Annotated[float, msgspec.Meta(gt=0, le=86_400)] = 30.0
 
 
+class WebSection(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """[web]: the live page, /healthz and /metrics at http://HOST:PORT; without this table nothing listens.
+
+    token: what a browser or a program must show, and what anybody needs who is to change something from another
+    machine. cert, key: PEM files for TLS. insecure: listen on other addresses than loopback without token or TLS.
+    names: other names under which this machine is asked for. control: whether the page may change anything.
+    snapshots: a folder for them; without it they are downloaded. Pictures are shown at picture_hz at most, at most
+    picture_width px wide, to max_viewers.
+    """
+
+    listen: str = "127.0.0.1:8080"
+    token: str = ""
+    cert: str = ""
+    key: str = ""
+    insecure: bool = False
+    names: list[str] = []
+    control: bool = True
+    snapshots: str = ""
+    picture_hz: Annotated[float, msgspec.Meta(gt=0, le=60)] = 10.0
+    picture_width: Annotated[int, msgspec.Meta(ge=64, le=3840)] = 640
+    max_viewers: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 16
+
+
 class RunConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """The whole file. model: a bundle, a model file or a catalogue name. source and publish: URIs.
 
@@ -132,6 +165,7 @@ class RunConfig(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     region: list[RegionSection] = []
     wire: WireSection = msgspec.field(default_factory=WireSection)
     update: UpdateSection = msgspec.field(default_factory=UpdateSection)
+    web: WebSection | None = None
 
 
 def read_config(path: Path) -> RunConfig:
@@ -140,3 +174,13 @@ def read_config(path: Path) -> RunConfig:
     Raises: ConfigError naming the file and the key.
     """
     return as_struct(read_toml(path), RunConfig, str(path))
+
+
+def with_thresholds(config: RunConfig, score: float | None, iou: float | None) -> RunConfig:
+    """Return a copy with other thresholds (0 to 1; None: as before); a tracker's high score then follows the score."""
+    given = {name: value for name, value in (("score", score), ("iou", iou)) if value is not None}
+    tracking = config.tracking
+    if tracking and score is not None:
+        tracking = msgspec.structs.replace(tracking, high_score=None)
+    thresholds = msgspec.structs.replace(config.thresholds, **given)
+    return msgspec.structs.replace(config, thresholds=thresholds, tracking=tracking)

@@ -62,6 +62,15 @@ class Detections:
             self.motion.unseen_s[:n] = other.motion.unseen_s[chosen]
             self.motion.told[:n] = other.motion.told[chosen]
 
+    def clip(self, frame_wh: tuple[int, int]) -> None:
+        """Cut boxes off at the edges of a frame of this size in px, and drop those that lie outside."""
+        boxes = self.xyxy[: self.count]
+        np.maximum(boxes, 0, out=boxes)
+        np.minimum(boxes, frame_wh * 2, out=boxes)
+        inside = boxes[:, 2:] > boxes[:, :2]
+        if not inside.all():
+            self.take(self, np.flatnonzero(inside.all(axis=1)))
+
 
 class Classification:
     """The `capacity` best classes, best first; only the first `count` entries mean anything.

@@ -42,6 +42,8 @@ def open_pipeline(config: RunConfig) -> Iterator[Pipeline]:
         source = open_source(source_text)
         stack.callback(source.close)
         pipeline = Pipeline(source, lineup, publishers, config)
+        for publisher in publishers:
+            publisher.timings = pipeline.timings
         for member in lineup.members:
             if member.model:
                 _say_what_runs(member.model)
@@ -73,6 +75,9 @@ def check_parts(config: RunConfig) -> list[str]:
         publisher = resolve("publishers", uri.scheme)
         publisher.check(uri)
         lines.append(f"publish {uri.safe_text}")
+    if config.web:
+        resolve("pages", "live").check(config.web)
+        lines.append(f"page    {config.web.listen}")
     return lines
 
 

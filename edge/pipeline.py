@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from edge.clock import monotonic_ns
-from edge.config import RunConfig
+from edge.config import RunConfig, with_thresholds
 from edge.detections import Classification, Detections
 from edge.errors import ConfigError, EngineError
 from edge.events import RegionEvent
@@ -20,10 +20,9 @@ from edge.model import Model
 from edge.nms import settings_of, suppress
 from edge.preprocess.letterbox import Geometry
 from edge.publishers.base import Publisher, Viewer
-from edge.registry import resolve
 from edge.sources.base import FrameSource, SourceEvent
 from edge.timings import Stage, StageTimings
-from edge.tracking.base import Tracker
+from edge.tracking.base import Tracker, open_tracker
 from edge.tracking.camera_motion import carry_along
 from edge.wire.building import Stream, greeting, heartbeat_of, message_of, region_of, status_of
 from edge.wire.messages import ClassificationMessage, DetectionsMessage, FlagName, Message, SourceState
@@ -42,7 +41,7 @@ class Pipeline:
     The pipeline borrows its parts: whoever made them closes them. result holds the last step's Detections
     (xyxy, source px) or Classification, frame the last Frame; both are refilled by the next step. t_newest_ns: when the
     newest result's frame was captured (CLOCK_MONOTONIC). conditions: what is not as it was asked for, and why.
-    viewers: who is shown pictures, the publishers first.
+    viewers: who is shown pictures, the publishers first. config: what holds now, thresholds set meanwhile included.
     camera_motion, where given, is asked for the camera's own motion between two capture times (CLOCK_MONOTONIC ns): a
     (3, 3) float64 homography, current from previous px, or None where it does not know (`edge.tracking.camera_motion`).
     """
@@ -60,7 +59,7 @@ class Pipeline:
         self.frame: Frame | None = None
         self.state: SourceState = "connecting"
         self.region_events: list[RegionEvent] = []
-        self._config = config
+        self.config = config
         self._timeout_s = config.frame_timeout_s
         self._t_start_ns = monotonic_ns()
         self.t_newest_ns: int | None = None
@@ -73,8 +72,10 @@ class Pipeline:
 
     def _fit(self, model: Model) -> None:
         """Make what stands behind the engine: for boxes or for classes, with what is configured."""
-        config = self._config
+        config = self.config
         self.nms = settings_of(model.manifest.decoder, config.thresholds)
+        if config.thresholds.score is not None:
+            self.lineup.accept_from(config.thresholds.score)
         self.stream = Stream(
             source=self.source.source_id,
             model=model.name,
@@ -89,15 +90,18 @@ class Pipeline:
         if model.decoder.kind == "detections":
             points = model.decoder.keypoint_count
             self._candidates = Detections(config.thresholds.max_candidates, points)
-            self._tracker = self._open_tracker(config, points)
+            if config.tracking:
+                most, score = config.thresholds.max_detections, self.nms.score_threshold
+                self._tracker = open_tracker(config.tracking, score, most, points)
+                self._accept_weak(self._tracker)
             moving = self._tracker is not None and self._tracker.predicts
             self.result = self._found = Detections(config.thresholds.max_detections, points, moving)
             if self._tracker:
                 self._found = Detections(config.thresholds.max_detections, points)
             self._locator = open_locator(config.geometry, model.labels, config.thresholds.max_detections)
             if self._locator:
-                frame_id, base_frame_id = self._locator.frame_ids
-                self.stream = msgspec.structs.replace(self.stream, frame_id=frame_id, base_frame_id=base_frame_id)
+                camera, base = self._locator.frame_ids
+                self.stream = msgspec.structs.replace(self.stream, frame_id=camera, base_frame_id=base)
             self._regions = Regions(config.region, model.labels) if config.region else None
         elif config.tracking or config.geometry.camera or config.region:
             cure = "remove [tracking], [geometry] and [[region]]"
@@ -190,15 +194,29 @@ class Pipeline:
         Raises: ConfigError when its results do not fit what is configured; the old one then goes on.
         """
         old, self.lineup = self.lineup, lineup
-        before, self._config = self._config, config or self._config
+        before, self.config = self.config, config or self.config
         try:
             self._fit(lineup.model)
         except ConfigError:
-            self.lineup, self._config = old, before
+            self.lineup, self.config = old, before
             self._fit(old.model)
             raise
         self.greet()
         return old
+
+    def set_thresholds(self, score: float | None = None, iou: float | None = None) -> None:
+        """Let other thresholds (0 to 1; None: as before) hold from the next frame on; to be `ask`ed for.
+
+        Tracks go on; what counts as seen by the tracker follows the score from then on.
+        """
+        self.config = with_thresholds(self.config, score, iou)
+        self.nms = settings_of(self.model.manifest.decoder, self.config.thresholds)
+        if score is not None:
+            self.lineup.accept_from(score)
+        if self._tracker:
+            if score is not None:
+                self._tracker.set_high_score(score)
+            self._accept_weak(self._tracker)
 
     def greet(self) -> None:
         """Tell the readers, those of now and those to come, what this stream is."""
@@ -220,15 +238,14 @@ class Pipeline:
         now = monotonic_ns()
         if now - self._t_beat_ns >= self.stream.heartbeat_ms * 1_000_000:
             self._t_beat_ns = now
-            count = self.timings.count
-            beat = heartbeat_of(self.stream, count, self.state, self._t_start_ns, self.t_newest_ns, self.flags)
-            self._publish(beat)
+            seq, t_start_ns = self.timings.count, self._t_start_ns
+            self._publish(heartbeat_of(self.stream, seq, self.state, t_start_ns, self.t_newest_ns, self.flags))
 
     def publish_status(self, state: SourceState, reason: str, t_event_ns: int) -> None:
         """Tell the readers what the source is doing since t_event_ns (CLOCK_MONOTONIC)."""
         self.state = state
-        count, engine = self.timings.count, self.model.target
-        self._publish(status_of(self.stream, count, state, reason, t_event_ns, engine, self.flags))
+        seq, engine = self.timings.count, self.model.target
+        self._publish(status_of(self.stream, seq, state, reason, t_event_ns, engine, self.flags))
 
     def _infer(self, image: np.ndarray) -> tuple[Model, Geometry]:
         """Let the line-up run the frame, and tell the readers where it is not the first engine that did."""
@@ -247,43 +264,26 @@ class Pipeline:
         if needs_nms:
             suppress(candidates, result, self.nms)
         else:
-            order = np.argsort(-candidates.scores[: candidates.count], kind="stable")
-            result.take(candidates, order[: self.nms.max_detections])
+            best = np.argsort(-candidates.scores[: candidates.count], kind="stable")[: self.nms.max_detections]
+            result.take(candidates, best)
         geometry.to_source(result)
 
-    def _open_tracker(self, config: RunConfig, keypoint_count: int) -> Tracker | None:
-        """The tracker that is configured; weak detections then pass the decoder and NMS, for it to judge."""
-        section = config.tracking
-        if section is None:
-            return None
-        if section.high_score is None:
-            section = msgspec.structs.replace(section, high_score=self.nms.score_threshold)
-        tracker: Tracker = resolve("trackers", section.tracker)(
-            section, config.thresholds.max_detections, keypoint_count
-        )
+    def _accept_weak(self, tracker: Tracker) -> None:
+        """Let weak detections pass the decoder and NMS, for the tracker to judge."""
         score = self.nms.score_threshold
         low = min(tracker.low_score, score)
         self.lineup.accept_from(low)
         # boxes blended by score stay what they are without the weak ones
         self.nms = msgspec.structs.replace(self.nms, score_threshold=low, blend_score=score)
-        return tracker
 
     def _track(self, tracker: Tracker, info: FrameInfo, result: Detections) -> None:
-        moved = None
-        if self.camera_motion and self.t_newest_ns is not None:
-            moved = self.camera_motion(self.t_newest_ns, info.t_capture_ns)
-        tracker.update(self._found, result, info.t_capture_ns, moved)
-        boxes = result.xyxy[: result.count]  # a filtered box may reach over the edge
-        np.maximum(boxes, 0, out=boxes)
-        np.minimum(boxes, (info.width_px, info.height_px) * 2, out=boxes)
-        inside = boxes[:, 2:] > boxes[:, :2]
-        if not inside.all():  # expected, but out of the picture by now
-            result.take(result, np.flatnonzero(inside.all(axis=1)))
+        t_before_ns, t_ns = self.t_newest_ns, info.t_capture_ns
+        moved = self.camera_motion(t_before_ns, t_ns) if self.camera_motion and t_before_ns is not None else None
+        tracker.update(self._found, result, t_ns, moved)
+        result.clip((info.width_px, info.height_px))  # a filtered box may reach over the edge
         now = monotonic_ns()
-        if self.camera_motion and now > info.t_capture_ns:
-            moved = self.camera_motion(info.t_capture_ns, now)
-            if moved is not None:
-                carry_along(result, moved, (now - info.t_capture_ns) / 1e9)
+        if self.camera_motion and now > t_ns and (moved := self.camera_motion(t_ns, now)) is not None:
+            carry_along(result, moved, (now - t_ns) / 1e9)
 
     def _place(self, info: FrameInfo, result: Detections) -> None:
         frame_wh = (info.width_px, info.height_px)

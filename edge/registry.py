@@ -29,6 +29,7 @@ PLUGS: dict[str, dict[str, Plug]] = {
         "images": Plug("edge.sources.images:ImagesSource"),
         "gst": Plug("edge.sources.gstreamer:GstSource", needs="gst-launch-1.0"),
         "csi": Plug("edge.sources.gstreamer:CsiSource", needs="a Jetson with a CSI camera"),
+        "replay": Plug("edge.sources.replay:ReplaySource", "record", ("mcap",)),
         "synthetic": Plug("edge.sources.synthetic:SyntheticSource"),
     },
     "engines": {  # by file suffix
@@ -66,6 +67,11 @@ PLUGS: dict[str, dict[str, Plug]] = {
         "mqtts": Plug("edge.publishers.mqtt:MqttPublisher", "mqtt", ("paho",), "an MQTT broker"),
         "zenoh": Plug("edge.publishers.zenoh:ZenohPublisher", "zenoh", ("zenoh",)),
         "ros2": Plug("edge.publishers.ros2:Ros2Publisher", "ros2", ("cyclonedds",)),
+        "mcap": Plug(
+            "edge.publishers.mcap:McapPublisher",
+            "record",
+            ("mcap", "mcap_protobuf", "foxglove_schemas_protobuf", "google"),
+        ),
         "mavlink": Plug("edge.publishers.mavlink:MavlinkPublisher", "mavlink", ("pymavlink", "serial"), "an autopilot"),
     },
     "links": {  # the reader's end, by URI scheme
@@ -82,6 +88,7 @@ PLUGS: dict[str, dict[str, Plug]] = {
     "signatures": {  # of bundles, by the tool that makes them
         "minisign": Plug("edge.signatures:check_signature", "sign", ("cryptography",)),
     },
+    "pages": {"live": Plug("edge.web.server:LivePage", "web", ("aiohttp",))},  # what [web] opens
     "formats": {  # by a publisher's ?format=
         "json": Plug("edge.wire.jsonl:encode"),
         "binary": Plug("edge.wire.encoder:encode"),

@@ -7,8 +7,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from edge.clock import monotonic_ns
 from edge.config import RunConfig
@@ -19,6 +20,7 @@ from edge.parts import open_pipeline
 from edge.pipeline import Pipeline
 from edge.progress import Progress
 from edge.publishers.base import Publisher
+from edge.registry import resolve
 from edge.sd_notify import ServiceState
 from edge.stage_watch import StageWatch
 from edge.stats import collect
@@ -55,11 +57,13 @@ def run(
             begin_version(config)
             with (
                 open_pipeline(config) as pipeline,
+                _keeping(pipeline),
                 ThrottleWatch() as throttle,
                 StageWatch(pipeline.timings) as stages,
                 Updater(pipeline, Health(pipeline, throttle, stages), config) as updater,
+                _live_page(config, pipeline, Health(pipeline, throttle, stages), updater) as page,
             ):
-                loop = _Loop(pipeline, config, service, throttle, updater, frames)
+                loop = _Loop(pipeline, config, service, throttle, updater, page, frames)
                 start = time.monotonic()
                 while not stop.is_set() and (deadline is None or time.monotonic() < deadline) and not updater.restart:
                     if reread and hangup.is_set():
@@ -86,10 +90,12 @@ class _Loop:
         service: ServiceState,
         throttle: ThrottleWatch,
         updater: Updater,
+        page: Any,
         frames: int | None,
     ) -> None:
         self.watch = _Watch(config.frame_timeout_s)
         self._pipeline, self._service, self._throttle, self._updater = pipeline, service, throttle, updater
+        self._askers = [*pipeline.publishers, *([page] if page else [])]
         self._wait_s = min(_SLICE_S, config.frame_timeout_s)
         self._progress = Progress("harrier run", frames, live=not _prints_on_terminal(config))
         self._resting_from: SourceState | None = None
@@ -103,7 +109,7 @@ class _Loop:
         pipeline = self._pipeline
         pipeline.do_asked()
         pipeline.set_condition("throttled", self._throttle.reason)
-        self._resting_from = _obey(pipeline, self._resting_from)
+        self._resting_from = _obey(pipeline, self._askers, self._resting_from)
         if self._resting_from is not None:
             pipeline.relay_events()
             self._service.resting()
@@ -143,12 +149,20 @@ class _Loop:
             write_atomically(stats, json.dumps(report, indent=2) + "\n")
 
 
-def _obey(pipeline: Pipeline, resting_from: SourceState | None) -> SourceState | None:
-    """Do what a reader has asked for, where its publisher allows that.
+def _live_page(config: RunConfig, pipeline: Pipeline, health: Health, updater: Updater) -> AbstractContextManager[Any]:
+    """What [web] asks for: with it, the page that is served, else nothing.
+
+    Raises: EdgeError when it cannot be opened.
+    """
+    return resolve("pages", "live")(config.web, pipeline, health, updater) if config.web else nullcontext()
+
+
+def _obey(pipeline: Pipeline, askers: Sequence[Publisher], resting_from: SourceState | None) -> SourceState | None:
+    """Do what a reader has asked for, where its publisher allows that; askers: publishers, and the page.
 
     Returns what the source was doing when the loop was told to rest, None where it is not to rest.
     """
-    for publisher in pipeline.publishers:
+    for publisher in askers:
         command, publisher.command = publisher.command, ""
         if not command or (command == "stop") == (resting_from is not None):
             continue
@@ -220,6 +234,24 @@ def _signals(stop: threading.Event, hangup: threading.Event | None) -> Iterator[
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _keeping(pipeline: Pipeline) -> Iterator[None]:
+    """Let SIGUSR1 make recordings keep what was just seen."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGUSR1, lambda *_: pipeline.ask(_keep))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+
+
+def _keep(pipeline: Pipeline) -> None:
+    for publisher in pipeline.publishers:
+        publisher.trigger("SIGUSR1")
 
 
 def _prints_on_terminal(config: RunConfig) -> bool:

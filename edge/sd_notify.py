@@ -16,7 +16,7 @@ from edge.errors import EdgeError
 __all__ = ["ServiceState", "notify"]
 
 _STATUS_S = 1.0
-_SIGNS_PER_LIMIT = 4
+_SIGNS_PER_LIMIT = 20  # so many that the last one is never much older than the last fresh result
 _STALE_SHARE = 0.5
 _BUILD_S = 1800.0  # a small board builds a TensorRT engine for tens of minutes
 _FIRST_FRAME_S = 30.0

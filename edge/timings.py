@@ -78,6 +78,25 @@ class StageTimings:
         self._ended = (None, 0)
         self.count += 1
 
+    def after(self, count: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
+        """Return what was measured after the first `count` steps; from any thread.
+
+        First how many of those steps have left the ring, then copies of the others, oldest first: (N, S) stages,
+        (N,) wall times and (N,) ages, all int64 ns.
+        """
+        end = self.count
+        first = max(count, end - self.capacity)
+        slots = np.arange(first, end) % self.capacity
+        stages, wall, age = self._stages[slots], self._wall[slots], self._age[slots]
+        spoiled = max(0, min(self.count + 1 - self.capacity, end) - first)  # refilled while they were copied
+        return max(0, first - count) + spoiled, stages[spoiled:], wall[spoiled:], age[spoiled:]
+
+    @property
+    def newest_ns(self) -> np.ndarray:
+        """A copy, (S + 2,) int64 ns, of the last step: a column per Stage, its wall time, the result's age."""
+        slot = (self.count - 1) % self.capacity
+        return np.append(self._stages[slot], (self._wall[slot], self._age[slot]))
+
     @property
     def stages_ns(self) -> np.ndarray:
         """A copy, (N, S) int64 ns, one column per Stage, of the steps still in the ring, oldest first."""

@@ -55,7 +55,7 @@ class Updater:
         self._t_trial_end_s = 0.0
         self._swapped = threading.Event()
         self._wake, self._ended = threading.Event(), False
-        self._reread: Callable[[], RunConfig] | None = None
+        self._reread: tuple[Callable[[], RunConfig], Callable[[str], None] | None] | None = None
         self._thread = threading.Thread(target=self._work, name="updates", daemon=True)
 
     def __enter__(self) -> "Updater":
@@ -72,9 +72,17 @@ class Updater:
         if self._before:
             self._before.close()
 
-    def reload(self, reread: Callable[[], RunConfig]) -> None:
-        """Read the configuration again and go on with it, where it is right; returns at once, from any thread."""
-        self._reread = reread
+    @property
+    def on_trial(self) -> bool:
+        """Whether a new version is being watched, which may yet be taken back."""
+        return self._t_trial_end_s > 0
+
+    def reload(self, reread: Callable[[], RunConfig], told: Callable[[str], None] | None = None) -> None:
+        """Read the configuration again and go on with it, where it is right; returns at once, from any thread.
+
+        told: is called when that is done, in another thread, with "" or with why all is as before.
+        """
+        self._reread = reread, told
         self._wake.set()
 
     def take_back(self, trouble: EngineError) -> bool:
@@ -91,16 +99,20 @@ class Updater:
         while not self._ended:
             self._wake.wait(_LOOK_S)
             self._wake.clear()
+            told, trouble = None, ""
             try:
                 if self._reread:
-                    reread, self._reread = self._reread, None
+                    (reread, told), self._reread = self._reread, None
                     self._take_configuration(reread)
                 elif self._t_trial_end_s:
                     self._watch()
                 elif self._name:
                     self._look(self._name)
             except EdgeError as exc:
+                trouble = str(exc)
                 log.warning("update: %s", exc)
+            if told:
+                told(trouble)
 
     def _look(self, name: str) -> None:
         found = slots.current(name)
@@ -253,4 +265,4 @@ def _previous(name: str) -> Path | None:
 
 def _outside(config: RunConfig) -> tuple[object, ...]:
     """What cannot change while the parts stay open."""
-    return config.source, config.publish, config.frame_timeout_s
+    return config.source, config.publish, config.frame_timeout_s, config.web

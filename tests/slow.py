@@ -3,6 +3,7 @@
 SLOW = (
     *("bench", "sources"),  # real time passes: soaks, stalls, reconnecting
     *("test_catalogue.py", "test_cli.py", "test_client.py", "test_demo.py", "test_integrate.py"),  # several processes
+    "engines/test_worker.py",  # several processes, started again and again
     *("firmware", "publishers/test_browser_page.py", "publishers/test_ros2_rclpy.py"),  # compilers, emulator, browser
     *("test_accuracy.py", "test_recipes.py"),  # whole models, trainings
     *("evaluation/test_evaluation_command.py", "evaluation/test_evaluation_explain.py", "calibration/test_pictures.py"),

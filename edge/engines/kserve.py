@@ -217,8 +217,7 @@ class KserveEngine:
         if (model.inputs, model.outputs) != (known.inputs, known.outputs):
             raise EngineError(f"{self._address.text} has other tensors than before", "start again to use it")
         source, old = self._tensors.input_region, self._tensors.output_region
-        if source:
-            _forget(link, [source.name], until_s)  # a server that was restarted has not got it
+        if source and not _forget(link, [source.name], until_s):  # else it is in use: the server has it
             link.register(source, until_s)
         if not old:
             return None

@@ -129,7 +129,7 @@ class HttpLink:
 
     @contextmanager
     def _exchange(self, until_s: float) -> Iterator[Connection]:
-        """A connection for one request; one whose answer was not read to its end is dropped, with whatever still comes."""
+        """A connection for one request; where its answer was not read to the end, what still comes is dropped."""
         connection: Connection | None = None
         try:
             if self._connection is None or not self._connection.usable():

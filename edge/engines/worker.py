@@ -116,7 +116,8 @@ class WorkerEngine:
         elif what == FAILED:
             raise error_of(json.loads(said))
         else:
-            raise self._lose(process, json.loads(said)["cause"])
+            broken = json.loads(said)
+            raise self._lose(process, f"cannot go on ({broken['cause']})", broken["cure"] or _CURE)
 
     def close(self) -> None:
         """End the process; waits until it is gone."""
@@ -145,7 +146,7 @@ class WorkerEngine:
             f"took {used_mb:.0f} MB of memory, over memory_mb = {limit_mb}" if limit_mb and used_mb > limit_mb else ""
         )
 
-    def _lose(self, process: WorkerProcess, why: str) -> EngineLostError:
+    def _lose(self, process: WorkerProcess, why: str, cure: str = _CURE) -> EngineLostError:
         """End the process now; the keeper buries it and starts the next."""
         process.kill()
         with self._lock:
@@ -153,7 +154,7 @@ class WorkerEngine:
                 self.lost = f"{self._who} {why}"
                 log.warning("%s; it is started again", self.lost)
                 os.eventfd_write(self._wake, 1)
-        return EngineLostError(self.lost, _CURE)
+        return EngineLostError(self.lost, cure)
 
     def _keep(self) -> None:
         """The keeper's whole life: one process after the other."""

@@ -10,16 +10,16 @@ memory), READY. A frame: RUN with nothing after it, answered by DONE, FAILED (th
 not). The end of the stream ends the process.
 """
 
+import os
 import sys
 
-if __name__ == "__main__":
-    del sys.path[0]  # this folder: its tensorrt.py and onnxruntime.py are not those that engines mean
+if __name__ == "__main__":  # the folder of this file holds a tensorrt.py that is not the one engines mean
+    sys.path[:] = [p for p in sys.path if os.path.realpath(p) != os.path.dirname(os.path.realpath(__file__))]
 
 import importlib
 import importlib.util
 import json
 import mmap
-import os
 import signal
 import socket
 import struct
@@ -41,6 +41,7 @@ __all__ = [
     "HEADER",
     "READY",
     "RUN",
+    "RUNNERS",
     "SETUP",
     "TENSORS",
     "Failure",
@@ -53,7 +54,7 @@ __all__ = [
 HEADER = struct.Struct("<IIq")
 SETUP, TENSORS, AREAS, READY, RUN, DONE, FAILED, BROKEN = range(8)
 
-_RUNNERS = {"tflite": "tflite", "engine": "tensorrt", "plan": "tensorrt"}  # by file suffix
+RUNNERS = {"tflite": "tflite", "engine": "tensorrt", "plan": "tensorrt"}  # by file suffix
 _PACKAGE = "harrier_runners"
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
@@ -151,7 +152,7 @@ class _Served:
         shared = self._outputs[i]
         if mine.shape != shared.shape or mine.dtype != shared.dtype:
             raise Failure(
-                f"gave {list(mine.shape)} of {mine.dtype} as '{self._names[i]}', "
+                f"it gave {list(mine.shape)} of {mine.dtype} as '{self._names[i]}', "
                 f"which was {list(shared.shape)} of {shared.dtype}",
                 "",
                 "lost",
@@ -220,10 +221,10 @@ def _open(setup):
 
 def _open_portable(file, options):
     suffix = os.path.splitext(file)[1].lower().lstrip(".")
-    if suffix not in _RUNNERS:
+    if suffix not in RUNNERS:
         raise Failure(
             f"{os.path.basename(file)} cannot be run by another interpreter",
-            "leave out python, or use a target whose file ends in ." + ", .".join(sorted(_RUNNERS)),
+            "leave out python, or use a target whose file ends in ." + ", .".join(sorted(RUNNERS)),
             "config",
         )
     folder = os.path.dirname(os.path.abspath(__file__))
@@ -233,7 +234,7 @@ def _open_portable(file, options):
     package = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
     sys.modules[_PACKAGE] = package
     spec.loader.exec_module(package)  # type: ignore[union-attr]
-    return importlib.import_module(_PACKAGE + "." + _RUNNERS[suffix]).open_runner(file, options)
+    return importlib.import_module(_PACKAGE + "." + RUNNERS[suffix]).open_runner(file, options)
 
 
 def _described(engine, side):
@@ -253,7 +254,7 @@ def _explained(exc):
     name = type(exc).__name__
     if hasattr(exc, "cause") and hasattr(exc, "cure"):
         return {"type": name, "kind": getattr(exc, "kind", None), "cause": exc.cause, "cure": exc.cure}
-    return {"type": name, "kind": None, "cause": " ".join(f"raised {name}: {exc}".split()), "cure": ""}
+    return {"type": name, "kind": None, "cause": " ".join(f"it raised {name}: {exc}".split()), "cure": ""}
 
 
 def _settle():

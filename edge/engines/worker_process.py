@@ -107,7 +107,7 @@ class WorkerProcess:
             self._channel.send(HEADER.pack(RUN, 0, number))
         except OSError as exc:
             raise EOFError from exc
-        return self._message(until_ns)
+        return self._message(until_ns)  # sleeps: to spin would take a core from the engine's own threads
 
     def relay(self) -> bool:
         """Log the lines the process has printed since the last call; returns whether there may be more."""
@@ -133,6 +133,11 @@ class WorkerProcess:
         for _ in range(_CHUNKS_LEFT):
             if not left.poll(0) or not self.relay():
                 return
+
+    def has_started(self) -> None:
+        """Forget what it printed until now: that tells nothing of how it will end."""
+        self.relay_rest()
+        self._lines.clear()
 
     def resident_bytes(self) -> int:
         """How much memory the process occupies, 0 where it is gone."""
@@ -183,7 +188,7 @@ class WorkerProcess:
         else:
             said = f"was ended by {_signal_name(-code)}"
         if code == -signal.SIGKILL:
-            said += " (from outside, or by the kernel for want of memory: see dmesg)"
+            return said + " (from outside, or by the kernel for want of memory: see dmesg)"
         return said + (f"; its last words: {' / '.join(self._lines)}" if self._lines else "")
 
     def close(self) -> None:

@@ -42,6 +42,7 @@ def begin(process: WorkerProcess, memory: TensorMemory, file: Path, options: Eng
             raise EngineLostError(f"{file.name} has other tensors than before", "put the file back, or start anew")
         process.tell(AREAS, memory.areas)
         _hear(process, READY, until_ns)
+        process.has_started()
     except TimeoutError as exc:
         cause = f"the process of {file.name} did not start within {options.start_s:g} s"
         raise EngineLostError(cause, "raise start_s") from exc
@@ -57,7 +58,7 @@ def error_of(said: dict[str, Any]) -> EdgeError:
     kind = getattr(errors, said["type"], None)
     if isinstance(kind, type) and issubclass(kind, EdgeError):
         return kind(said["cause"], said["cure"])
-    return EngineError(f"the engine {said['cause']}", _CURE)
+    return EngineError(f"the engine cannot be used: {said['cause']}", _CURE)
 
 
 def _hear(process: WorkerProcess, wanted: int, until_ns: int) -> Any:

@@ -6,6 +6,7 @@ import msgspec
 
 from edge.frame import Frame
 from edge.registry import resolve
+from edge.timings import StageTimings
 from edge.uri import Uri
 from edge.wire.messages import ClassificationMessage, DetectionsMessage, Message
 
@@ -52,6 +53,7 @@ class Publisher(Viewer, Protocol):
     sent and dropped count messages (per reader where there are several). failure: what is wrong just now, or "";
     a publisher goes on trying. reader_gone: the only reader it will ever have has hung up (a closed pipe).
     command: "start" or "stop" where a reader that may do so asked for it; the loop takes it and sets "" again.
+    timings: the loop's stage times, None where there is no loop.
     """
 
     address: str
@@ -61,6 +63,7 @@ class Publisher(Viewer, Protocol):
     failure: str
     reader_gone: bool
     command: str
+    timings: StageTimings | None
 
     @staticmethod
     def check(uri: Uri) -> None:
@@ -72,6 +75,12 @@ class Publisher(Viewer, Protocol):
         HELLO and LABELS are also what a reader that comes later is told first, with the last STATUS. A publisher
         passes over kinds that its readers have no use for. Messages are shared: nobody changes one.
         """
+
+    def trigger(self, reason: str) -> None:
+        """Keep what was seen around now; does nothing where nothing is recorded. From any thread, as `record`."""
+
+    def record(self, on: bool) -> None:
+        """Begin or end to record all that is seen; does nothing where nothing is recorded."""
 
     def close(self, drain_s: float = 0.5) -> None:
         """Give readers up to `drain_s` to take what is pending, then stop; calling it twice is allowed."""
@@ -93,6 +102,13 @@ class PublisherBase:
         self.reader_gone = False
         self.command = ""
         self.wants_frames = False
+        self.timings: StageTimings | None = None
 
     def show(self, frame: Frame, message: DetectionsMessage | ClassificationMessage) -> None:
         """Take the picture behind a result; what never sets wants_frames is never asked."""
+
+    def trigger(self, reason: str) -> None:
+        """Keep what was seen around now: nothing is recorded here."""
+
+    def record(self, on: bool) -> None:
+        """Begin or end to record: nothing is recorded here."""

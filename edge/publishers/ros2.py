@@ -17,6 +17,7 @@ from edge.wire.messages import (
     ClassificationMessage,
     DetectionsMessage,
     HeartbeatMessage,
+    HelloMessage,
     Message,
     RegionMessage,
     StatusMessage,
@@ -31,6 +32,7 @@ _BACKENDS = {
     "cyclonedds": ("edge.publishers.ros2_cyclonedds", "CycloneBackend", "pip install 'harrier-edge[ros2]'"),
     "zenoh": ("edge.publishers.ros2_zenoh", "ZenohBackend", "pip install 'harrier-edge[zenoh]'"),
 }
+_FRAME = "camera"
 _EVENTS = 64  # that wait for a slow subscriber
 _NAME = re.compile(r"[A-Za-z]\w*(/[A-Za-z]\w*)*", re.ASCII)
 
@@ -39,7 +41,8 @@ class Ros2Publisher(ThreadedPublisher):
     """`ros2://topic`: vision_msgs/Detection2DArray (of a classifier: Classification) on that topic.
 
     Changes of state go to `topic/status`, where late subscribers get the last, signs of life to `topic/heartbeat`,
-    events of regions to `topic/region`: all std_msgs/String with the JSON message.
+    events of regions to `topic/region`: all std_msgs/String with the JSON message. Where a mounted camera is given,
+    vision_msgs/Detection3DArray goes to `topic/positions`.
     `detections` where no topic is named.
     Raises: ConfigError for a wrong URI, MissingBackendError when there is no way to ROS here, PublishError when it
     cannot be opened.
@@ -67,8 +70,10 @@ class Ros2Publisher(ThreadedPublisher):
         super().__init__(f"ros2:/{name} ({backend.address})", "json")
         self.format = "cdr"
         self._backend = backend
-        self._frame_id, self._numbers = options.frame_id, options.class_id == "number"
+        self._given_frame_id, self._numbers = options.frame_id, options.class_id == "number"
+        self._frame_id, self._base_frame_id = options.frame_id or _FRAME, ""
         self._detections = Topic(name, "vision_msgs/msg/Detection2DArray")
+        self._positions = Topic(f"{name}/positions", "vision_msgs/msg/Detection3DArray")
         self._classes = Topic(name, "vision_msgs/msg/Classification")
         self._status = Topic(f"{name}/status", "std_msgs/msg/String", latched=True)
         self._heartbeat = Topic(f"{name}/heartbeat", "std_msgs/msg/String")
@@ -82,7 +87,7 @@ class Ros2Publisher(ThreadedPublisher):
         self.begin()
 
     def write(self, message: Message) -> bool:
-        """Publish one message; HELLO and LABELS have no place in ROS.
+        """Publish one message; HELLO and LABELS have no place in ROS, but HELLO names the frames.
 
         Raises: PublishError.
         """
@@ -90,6 +95,9 @@ class Ros2Publisher(ThreadedPublisher):
         if isinstance(message, DetectionsMessage):
             cdr = ros2_cdr.detection_array(message, self._frame_id, self._numbers)
             self._backend.publish(self._detections, cdr)
+            if self._base_frame_id:
+                cdr = ros2_cdr.position_array(message, self._base_frame_id, self._numbers)
+                self._backend.publish(self._positions, cdr)
         elif isinstance(message, ClassificationMessage):
             cdr = ros2_cdr.classification(message, self._frame_id, self._numbers)
             self._backend.publish(self._classes, cdr)
@@ -100,6 +108,9 @@ class Ros2Publisher(ThreadedPublisher):
         elif isinstance(message, RegionMessage):
             self._say(self._region, message)
         else:
+            if isinstance(message, HelloMessage):
+                self._frame_id = self._given_frame_id or message.frame_id or _FRAME
+                self._base_frame_id = message.base_frame_id
             return False
         return True
 

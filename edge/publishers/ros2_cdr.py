@@ -1,6 +1,6 @@
 """Messages as bytes of ROS 2: Common Data Representation (OMG DDSI-RTPS, XCDR version 1, little-endian).
 
-Only the three types that `ros2://` publishes. Numbers are aligned to their size, counted from behind the four bytes
+Only the four types that `ros2://` publishes. Numbers are aligned to their size, counted from behind the four bytes
 that name the representation; a string has its length, with the zero at its end, in front.
 """
 
@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from edge.wire.messages import ClassificationMessage, DetectionsMessage
 
-__all__ = ["classification", "detection_array", "text"]
+__all__ = ["classification", "detection_array", "position_array", "text"]
 
 _LITTLE_ENDIAN = b"\0\1\0\0"
 _STAMP = struct.Struct("<iI")
@@ -17,6 +17,9 @@ _COUNT = struct.Struct("<I")
 _SCORE = struct.Struct("<d")
 _BOX = struct.Struct("<5d")  # centre x, y, theta; size x, y
 _NO_POSE = struct.pack("<43d", *(0.0,) * 6, 1.0, *(0.0,) * 36)  # position, no rotation, covariance
+_PLACE = struct.Struct("<7d")  # position, no rotation
+_COVARIANCE = struct.Struct("<36d")
+_NO_SIZE = bytes(24)
 _MOST_S = 0x7FFFFFFF
 
 
@@ -36,6 +39,27 @@ def detection_array(message: DetectionsMessage, frame_id: str, numbers: bool = F
         parts += (head[0], stamp, head[1], _SCORE.pack(record.score), _NO_POSE, box, name)
         at += len(head[0]) + len(head[1]) + len(name) + 400
     return _LITTLE_ENDIAN + b"".join(parts)
+
+
+def position_array(message: DetectionsMessage, frame_id: str, numbers: bool = False) -> bytes:
+    """Return a `vision_msgs/msg/Detection3DArray` (4.1.1): where things are in the base frame, as far as that is known.
+
+    frame_id: of the base frame. The covariance has the square of position_sigma_m for x, y and z; sizes are 0.
+    numbers: say classes by their number instead of their label.
+    """
+    placed = [record for record in message.detections if record.position_m is not None]
+    head = _stamp(message.t_capture_ns) + _string(frame_id)
+    body = _padded(head, 4) + _COUNT.pack(len(placed))
+    for record in placed:
+        place = _PLACE.pack(*(record.position_m or ()), 0.0, 0.0, 0.0, 1.0)
+        variance = (record.position_sigma_m or 0.0) ** 2
+        spread = [0.0] * 36
+        spread[0] = spread[7] = spread[14] = variance
+        what = _string(str(record.class_id) if numbers else record.label)
+        body = _padded(_padded(body, 4) + head, 4) + _COUNT.pack(1) + what
+        body = _padded(body, 8) + _SCORE.pack(record.score) + place + _COVARIANCE.pack(*spread) + place + _NO_SIZE
+        body += _string("" if record.track_id is None else str(record.track_id))
+    return _LITTLE_ENDIAN + body
 
 
 def classification(message: ClassificationMessage, frame_id: str, numbers: bool = False) -> bytes:

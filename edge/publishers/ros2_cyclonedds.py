@@ -12,7 +12,7 @@ from cyclonedds.topic import Topic as DdsTopic
 from cyclonedds.util import duration
 
 from edge.errors import ConfigError, PublishError
-from edge.publishers.ros2_idl import Classification, Detection2DArray, String
+from edge.publishers.ros2_idl import Classification, Detection2DArray, Detection3DArray, String
 from edge.publishers.ros2_types import Ros2Options, Topic
 
 __all__ = ["CycloneBackend", "domain_xml"]
@@ -21,6 +21,7 @@ log = logging.getLogger("harrier")
 
 _TYPES: dict[str, type[IdlStruct]] = {
     "vision_msgs/msg/Detection2DArray": Detection2DArray,
+    "vision_msgs/msg/Detection3DArray": Detection3DArray,
     "vision_msgs/msg/Classification": Classification,
     "std_msgs/msg/String": String,
 }

@@ -7,9 +7,12 @@ from cyclonedds.idl.types import array, float64, int32, sequence, uint32
 
 __all__ = [
     "BoundingBox2D",
+    "BoundingBox3D",
     "Classification",
     "Detection2D",
     "Detection2DArray",
+    "Detection3D",
+    "Detection3DArray",
     "Header",
     "ObjectHypothesis",
     "ObjectHypothesisWithPose",
@@ -21,6 +24,7 @@ __all__ = [
     "Quaternion",
     "String",
     "Time",
+    "Vector3",
 ]
 
 
@@ -134,6 +138,41 @@ class Detection2DArray(IdlStruct, typename="vision_msgs::msg::dds_::Detection2DA
 
     header: Header
     detections: sequence[Detection2D]
+
+
+@dataclass
+class Vector3(IdlStruct, typename="geometry_msgs::msg::dds_::Vector3_"):  # type: ignore[call-arg]
+    """`geometry_msgs/msg/Vector3`."""
+
+    x: float64
+    y: float64
+    z: float64
+
+
+@dataclass
+class BoundingBox3D(IdlStruct, typename="vision_msgs::msg::dds_::BoundingBox3D_"):  # type: ignore[call-arg]
+    """`vision_msgs/msg/BoundingBox3D`."""
+
+    center: Pose
+    size: Vector3
+
+
+@dataclass
+class Detection3D(IdlStruct, typename="vision_msgs::msg::dds_::Detection3D_"):  # type: ignore[call-arg]
+    """`vision_msgs/msg/Detection3D`."""
+
+    header: Header
+    results: sequence[ObjectHypothesisWithPose]
+    bbox: BoundingBox3D
+    id: str
+
+
+@dataclass
+class Detection3DArray(IdlStruct, typename="vision_msgs::msg::dds_::Detection3DArray_"):  # type: ignore[call-arg]
+    """`vision_msgs/msg/Detection3DArray`."""
+
+    header: Header
+    detections: sequence[Detection3D]
 
 
 @dataclass

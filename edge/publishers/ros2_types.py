@@ -10,6 +10,7 @@ __all__ = ["TYPE_HASHES", "Backend", "Ros2Options", "Topic"]
 
 TYPE_HASHES = {
     "vision_msgs/msg/Detection2DArray": "RIHS01_214274120007f4a683866481336b70310268cfa107aebe9d594a6acf75bda968",
+    "vision_msgs/msg/Detection3DArray": "RIHS01_793f5eab9595ac1c0da07873cc859db42eae51f0ee76056db8562515d830e018",
     "vision_msgs/msg/Classification": "RIHS01_f74db28d0eaef3afb78f48bf2161cd709a1383a0309d3454383b25be11345143",
     "std_msgs/msg/String": "RIHS01_df668c740482bbd48fb39d76a70dfd4bd59db1288021743503259e948f6b1a18",
 }
@@ -40,7 +41,8 @@ class Topic(NamedTuple):
 
 
 class Ros2Options(PublisherOptions, kw_only=True):
-    """domain: the ROS domain, ROS_DOMAIN_ID where it is not given. frame_id: of the camera, for every header.
+    """domain: the ROS domain, ROS_DOMAIN_ID where it is not given. frame_id: of the camera, for every header;
+    where it is not given, that of the camera file, else `camera`.
 
     backend: the way to ROS. node: the name of the node. class_id: what a hypothesis calls its class.
     reliability: of the detections. network: with cyclonedds the interface (a name, an address, or `auto`), loopback
@@ -48,7 +50,7 @@ class Ros2Options(PublisherOptions, kw_only=True):
     """
 
     domain: Annotated[int, msgspec.Meta(ge=0, le=232)] | None = None
-    frame_id: str = "camera"
+    frame_id: str = ""
     backend: Literal["auto", "rclpy", "cyclonedds", "zenoh"] = "auto"
     node: str = "harrier"
     class_id: Literal["label", "number"] = "label"

@@ -12,7 +12,7 @@ __all__ = ["source_uri"]
 
 
 def source_uri(text: str) -> Uri:
-    """Return the URI behind what a person types: a URI, camera number, device, video, picture or folder.
+    """Return the URI behind what a person types: a URI, camera number, device, video, recording, picture or folder.
 
     A number and a device may carry options, as in `0?size=1280x720`.
     Raises: ConfigError for a malformed URI, SourceOpenError when nothing of that name exists.
@@ -21,7 +21,8 @@ def source_uri(text: str) -> Uri:
         return parse_uri(text)
     path = Path(text)
     if text and path.exists() and not text.startswith("/dev/"):
-        scheme = "images" if path.is_dir() or path.suffix.lower() in PICTURE_SUFFIXES else "file"
+        suffix = path.suffix.lower()
+        scheme = "images" if path.is_dir() or suffix in PICTURE_SUFFIXES else "replay" if suffix == ".mcap" else "file"
         return parse_uri(f"{scheme}://{quote(str(path.absolute()))}")
     if re.match(r"\d+(\?|$)", text):
         return parse_uri(f"v4l2:///dev/video{text}")

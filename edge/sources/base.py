@@ -52,6 +52,7 @@ class FrameSource:
         self._trouble: SourceError | None = None  # the latest, perhaps passing
         self._captured = self._delivered = self._corrupt = self._reconnects = self._abandoned = 0
         self._t_last_ns = 0
+        self._seq = -1
         self._closing = threading.Event()
         self._supervisor = threading.Thread(target=self._supervise, name=f"watch {source_id}", daemon=True)
 
@@ -247,8 +248,9 @@ class FrameSource:
             if link.stop.is_set():
                 return
             self._t_last_ns = max(self._t_last_ns, grabbed.t_capture_ns)  # estimated stamps may step back
+            self._seq = self._seq + 1 if grabbed.seq is None else max(self._seq + 1, grabbed.seq)
             info = FrameInfo(
-                self._captured,
+                self._seq,
                 self.source_id,
                 self._t_last_ns,
                 width_px,

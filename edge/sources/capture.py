@@ -51,13 +51,15 @@ class Grabbed:
     """One frame as a capture hands it over; `image` is (H, W, 3) uint8, BGR, and belongs to the receiver.
 
     t_capture_ns is CLOCK_MONOTONIC. A stamp in the future means "not before then": the source waits for it,
-    which is how files and synthetic scenes are paced.
+    which is how files and synthetic scenes are paced. seq: the frame's number where the capture knows it, rising;
+    numbers left out are frames that were dropped before. None counts on.
     """
 
     image: np.ndarray
     t_capture_ns: int
     timestamp_quality: TimestampQuality
     frame_ref: str = ""
+    seq: int | None = None
 
 
 class BadFrameError(SourceError):

@@ -2,12 +2,14 @@
 
 from typing import ClassVar, Protocol
 
+import msgspec
 import numpy as np
 
 from edge.config import TrackingSection
 from edge.detections import Detections
+from edge.registry import resolve
 
-__all__ = ["Tracker", "score_limits"]
+__all__ = ["Tracker", "open_tracker", "score_limits"]
 
 HIGH_SCORE = 0.5  # where neither the settings nor a model say what counts as seen
 
@@ -39,8 +41,25 @@ class Tracker(Protocol):
         where that is known.
         """
 
+    def set_high_score(self, score: float) -> None:
+        """Let a detection from this score (0 to 1) on count as seen, from the next frame on; tracks go on.
+
+        low_score goes down with it where it would be higher, as `score_limits` has it.
+        """
+
     def reset(self) -> None:
         """Forget all tracks, as after a jump of the camera; numbers go on."""
+
+
+def open_tracker(settings: TrackingSection, score: float, capacity: int, keypoint_count: int) -> Tracker:
+    """Return the tracker that is configured; where it has no high_score, what has `score` (0 to 1) counts as seen.
+
+    Raises: ConfigError for a name that no tracker has.
+    """
+    if settings.high_score is None:
+        settings = msgspec.structs.replace(settings, high_score=score)
+    tracker: Tracker = resolve("trackers", settings.tracker)(settings, capacity, keypoint_count)
+    return tracker
 
 
 def score_limits(settings: TrackingSection) -> tuple[float, float, float]:

@@ -6,6 +6,7 @@ it moves and how sure that is.
 
 from typing import ClassVar
 
+import msgspec
 import numpy as np
 
 from edge.config import TrackingSection
@@ -28,9 +29,7 @@ class ByteTracker:
 
     def __init__(self, settings: TrackingSection, capacity: int, keypoint_count: int = 0) -> None:
         self.settings = settings
-        limits = score_limits(settings)
-        # in the precision of the scores: what has just the score counts
-        self.low_score, self._high, self._new = (float(np.float32(limit)) for limit in limits)
+        self._take_limits(settings)
         self._filter = BoxFilter(settings.max_tracks)
         self._points = np.zeros((settings.max_tracks, keypoint_count, 2))  # in parts of the box, from its centre
         self._scores = np.zeros(settings.max_tracks, np.float32)  # of the last detection
@@ -39,6 +38,14 @@ class ByteTracker:
         self._solver = default_solver()
         self._coast_ns = int(settings.coast_s * 1e9)
         self._t_ns: int | None = None
+
+    def set_high_score(self, score: float) -> None:
+        """Let a detection from this score on count as seen; tracks go on."""
+        self._take_limits(msgspec.structs.replace(self.settings, high_score=score))
+
+    def _take_limits(self, settings: TrackingSection) -> None:
+        # in the precision of the scores: what has just the score counts
+        self.low_score, self._high, self._new = (float(np.float32(limit)) for limit in score_limits(settings))
 
     def reset(self) -> None:
         """Forget all tracks; numbers go on."""
@@ -117,7 +124,7 @@ class ByteTracker:
             tentative = [row for row, state in enumerate(states) if state == TENTATIVE]
             _, strong = self._match(pairs, iou, tentative, strong, settings.min_iou, weights)
         if strong and known and settings.reach:  # not in the paper: near enough, without overlap
-            near = nearness(mean[known], self._filter.sigma_px(known), seen[strong], settings.reach)
+            near = nearness(mean[known], self._filter.sigma_px(np.array(known)), seen[strong], settings.reach)
             near[iou.take(known, axis=0).take(strong, axis=1) < 0] = -1
             _, strong = self._take(pairs, near, known, strong)
         return *pairs, strong

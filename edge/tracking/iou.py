@@ -6,6 +6,7 @@ chosen for the most overlap together, not one after the other.
 
 from typing import ClassVar
 
+import msgspec
 import numpy as np
 
 from edge.config import TrackingSection
@@ -28,12 +29,17 @@ class IouTracker:
     predicts: ClassVar[bool] = False
 
     def __init__(self, settings: TrackingSection, capacity: int, keypoint_count: int = 0) -> None:
-        self._least = settings.min_iou
+        self._settings, self._least = settings, settings.min_iou
         _, self.low_score, self._new = score_limits(settings)
         self._boxes = np.zeros((settings.max_tracks, 4), np.float32)
         self._table = TrackTable(settings, (self._boxes,))
         self._affinity = Affinity(settings.max_tracks, capacity, settings.class_aware)
         self._solver = default_solver()
+
+    def set_high_score(self, score: float) -> None:
+        """Let a detection from this score on count as seen; tracks go on."""
+        limits = score_limits(msgspec.structs.replace(self._settings, high_score=score))
+        _, self.low_score, self._new = limits
 
     def reset(self) -> None:
         """Forget all tracks; numbers go on."""

@@ -15,7 +15,7 @@ extern "C" {
 #endif
 
 /* The longest message that is taken, without its framing; there are three buffers of this size. 256 bytes hold 15
- * detections (11 with velocity, 8 with position, 5 with all that there can be). Longer messages are counted in too_long. */
+ * detections (11 with velocity, 8 with position, 4 with all that there can be). Longer messages are counted in too_long. */
 #ifndef HARRIER_BUFFER_BYTES
 #define HARRIER_BUFFER_BYTES 256
 #endif

@@ -25,8 +25,8 @@ class StandIn:
 
     delays_s: of the next answers, one each. hang_ups: how many of the next inferences end without an answer.
     answer_id: what it answers to, None for the request's own. refuse: status and text of every inference.
-    answer: instead of the usual JSON. trickle_s: between the bytes of an answer's head. requests: the id of every inference that arrived.
-    headers: those of the last request.
+    answer: instead of the usual JSON. trickle_s: between the bytes of an answer's head.
+    requests: the id of every inference that arrived. headers: those of the last request.
     """
 
     def __init__(self, port: int = 0, tls: tuple[Path, Path] | None = None) -> None:

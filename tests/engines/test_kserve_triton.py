@@ -84,7 +84,7 @@ def test_the_detections_are_those_of_the_model_in_process(triton, protocol, memo
     assert [one.class_id for one in found] == [one.class_id for one in expected]
     assert [one.score for one in found] == pytest.approx([one.score for one in expected], abs=0.001)
     for one, other in zip(found, expected, strict=True):
-        assert one.xyxy == pytest.approx(other.xyxy, abs=0.1)
+        assert one.box == pytest.approx(other.box, abs=0.1)
     here.close()
     there.close()
 
@@ -108,18 +108,11 @@ def test_a_late_answer_is_never_taken_for_a_new_one(triton, protocol, memory):
     with pytest.raises(EngineLostError, match="did not answer within 200 ms"):
         doubled(engine, 0.5, 7, 7, 7)
     until(lambda: not engine.lost)
-    t_late = time.monotonic() + 0.7
-    answers = 0
-    while time.monotonic() < t_late:  # the late one is written in the middle of these
-        try:
-            assert doubled(engine, 0, 1, 2, 3 + answers) == [0, 2, 4, 6 + 2 * answers]
-            before = engine.outputs[0].copy()
-            time.sleep(0.01)
-            assert np.array_equal(engine.outputs[0], before)
-            answers += 1
-        except EngineLostError:  # behind the late one in the server's queue
-            until(lambda: not engine.lost)
-    assert answers > 0
+    assert doubled(engine, 0, 1, 2, 3) == [0, 2, 4, 6]
+    t_end = time.monotonic() + 0.6
+    while time.monotonic() < t_end:  # the late answer is written in the middle of this
+        assert engine.outputs[0].tolist() == [[0, 2, 4, 6]]
+    assert doubled(engine, 0, 1, 2, 4) == [0, 2, 4, 8]
     engine.close()
 
 
@@ -168,7 +161,22 @@ def test_a_server_that_hangs_is_lost_until_it_goes_on(triton, protocol, memory):
     engine.close()
 
 
+def registered(triton: TritonProcess) -> list[dict]:
+    return post(triton, "/v2/systemsharedmemory/status", "GET")
+
+
+def post(triton: TritonProcess, path: str, method: str = "POST") -> list[dict]:
+    connection = http.client.HTTPConnection("127.0.0.1", triton.http_port, timeout=10)
+    connection.request(method, path, headers={"triton-access-token": TOKEN, "Content-Length": "0"})
+    answer = connection.getresponse()
+    body = answer.read()
+    assert answer.status == 200, body
+    connection.close()
+    return json.loads(body or b"[]")
+
+
 def test_an_unloaded_model_and_a_killed_server_are_lost_until_they_are_back(triton):
+    """The last one here: it leaves the server dead."""
     engines = [opened(triton, *way, "double", deadline_ms=2000) for way in WAYS]
     post(triton, "/v2/repository/models/double/unload")
     for engine in engines:
@@ -185,18 +193,3 @@ def test_an_unloaded_model_and_a_killed_server_are_lost_until_they_are_back(trit
         with pytest.raises(EngineLostError):
             doubled(engine, 0, 1, 2, 3)
         engine.close()
-    triton.start()
-
-
-def registered(triton: TritonProcess) -> list[dict]:
-    return post(triton, "/v2/systemsharedmemory/status", "GET")
-
-
-def post(triton: TritonProcess, path: str, method: str = "POST") -> list[dict]:
-    connection = http.client.HTTPConnection("127.0.0.1", triton.http_port, timeout=10)
-    connection.request(method, path, headers={"triton-access-token": TOKEN, "Content-Length": "0"})
-    answer = connection.getresponse()
-    body = answer.read()
-    assert answer.status == 200, body
-    connection.close()
-    return json.loads(body or b"[]")

@@ -12,7 +12,7 @@ from edge.config import EngineSection
 from edge.engines import worker_child, worker_process
 from edge.engines.worker import WorkerEngine
 from edge.errors import AcceleratorError, ConfigError, EngineError, EngineLostError, MissingBackendError
-from edge.model import load_engine
+from edge.targets import load_engine
 from edge.testing import check_engine
 
 RUNNER = '''
@@ -115,7 +115,7 @@ def test_a_portable_runner_keeps_the_contract_in_another_interpreter(model, pyth
 def test_a_device_that_is_lost_is_told(model):
     engine = WorkerEngine(model, EngineSection(python=sys.executable))
     engine.inputs[0][0, 0] = 99
-    with pytest.raises(EngineLostError, match="the process of model.tflite it has come loose"):
+    with pytest.raises(EngineLostError, match=r"model.tflite cannot go on \(it has come loose\): push it in"):
         engine.run()
     assert engine.pid == 0
     engine.close()

@@ -1,18 +1,17 @@
 """Starts the real Triton of triton_server.py in a process group of its own, and ends it."""
 
 import os
-import queue
 import signal
 import socket
 import subprocess
-import sys
-import threading
+import time
 from pathlib import Path
 
 import pytest
 
 TOKEN = "for-tests"
-START_S = 120.0
+START_S = 60.0
+ATTEMPTS = 3
 
 
 def interpreter() -> str:
@@ -41,7 +40,8 @@ class TritonProcess:
     """The server; http_port and grpc_port stay the same over restarts."""
 
     def __init__(self, python: str, onnx: Path, folder: Path) -> None:
-        self.http_port, self.grpc_port, metrics_port = self.ports = free_ports(3)
+        self.ports = free_ports(3)
+        self.http_port, self.grpc_port = self.ports[:2]
         self._command = [python, str(Path(__file__).parent / "triton_server.py"), str(onnx)]
         self._folder = folder
         self._starts = 0
@@ -56,32 +56,35 @@ class TritonProcess:
         self.start()
 
     def start(self) -> None:
+        """Start it and wait until its models are loaded; now and then one of its parts begins before the other."""
+        for _ in range(ATTEMPTS):
+            if said := self._start():
+                print(said)
+            else:
+                return
+        pytest.fail("Triton did not start")
+
+    def _start(self) -> str:
+        """What it said when it did not start, else ""."""
         self._starts += 1
-        errors = (self._folder / f"triton-{self._starts}.log").open("w")
-        self._process = subprocess.Popen(
-            [*self._command, str(self._folder / f"workspace-{self._starts}"), TOKEN, *map(str, self.ports)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            env=self._env,
-            start_new_session=True,
-        )
-        lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-        process = self._process
-        threading.Thread(
-            target=lambda: [lines.put(line) for line in process.stdout] or lines.put(""), daemon=True
-        ).start()
-        line = ""
-        try:
-            while (line := lines.get(timeout=START_S)) not in ("ready\n", ""):
-                pass
-        except queue.Empty:
-            pass
-        if line != "ready\n":
-            self.kill()
-            print(Path(errors.name).read_text()[-4000:], file=sys.stderr)
-            pytest.fail("Triton did not start")
+        workspace = self._folder / f"workspace-{self._starts}"
+        with (self._folder / f"triton-{self._starts}.log").open("w+") as log:
+            self._process = subprocess.Popen(
+                [*self._command, str(workspace), TOKEN, *map(str, self.ports)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=self._env,
+                start_new_session=True,
+            )
+            deadline = time.monotonic() + START_S
+            while not (workspace / "ready").exists():
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    self.kill()
+                    log.seek(0)
+                    return f"it ended with {self._process.returncode}:\n{log.read()[-4000:]}"
+                time.sleep(0.05)
+        return ""
 
     def signal(self, number: int) -> None:
         """Send a signal to every process of the server."""

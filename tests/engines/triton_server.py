@@ -1,12 +1,15 @@
-"""A real Triton core with three models, run by the interpreter HARRIER_TRITON_PYTHON names; prints `ready`, then waits.
+"""A real Triton core with three models, run by the interpreter HARRIER_TRITON_PYTHON names.
 
-yolox: the ONNX file given, through ONNX Runtime. double: y = 2 x for a row of four numbers, after x[0] seconds.
-idle: tensors of YOLOX's sizes and nothing computed. Its shared memory is for those who send the token alone.
+yolox: the ONNX file given, through ONNX Runtime. double: y = 2 x for a row of four numbers, after x[0] seconds, two
+at a time. idle: tensors of YOLOX's sizes and nothing computed. Shared memory is for those who send the token alone.
+When all are loaded there is a file `ready` in its folder; it ends with its standard input.
 """
 
 import argparse
+import faulthandler
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -16,6 +19,7 @@ from pytriton.triton import Triton, TritonConfig, TritonSecurityConfig
 
 
 def main() -> None:
+    faulthandler.dump_traceback_later(60, exit=True)  # a start that hangs says where
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("onnx")
     parser.add_argument("workspace")
@@ -36,10 +40,11 @@ def main() -> None:
     security = TritonSecurityConfig(access_token=arguments.token, restricted_endpoints=["shared-memory"])
     with Triton(config=config, security_config=security, workspace=arguments.workspace) as triton:
         bind_yolox(triton, arguments.onnx)
-        bind(triton, "double", doubled, (4,), (4,))
+        bind(triton, "double", [doubled, doubled], (4,), (4,))
         bind(triton, "idle", idle, (3, 416, 416), (3549, 85))
         triton.run()
-        print("ready", flush=True)
+        faulthandler.cancel_dump_traceback_later()
+        (Path(arguments.workspace) / "ready").touch()
         sys.stdin.read()  # until the test goes
 
 

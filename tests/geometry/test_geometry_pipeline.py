@@ -2,6 +2,7 @@
 
 import logging
 import math
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ import pytest
 
 from edge.cli import main
 from edge.config import RunConfig, TrackingSection
+from edge.detections import Detections
 from edge.errors import ConfigError
 from edge.geometry_config import GeometrySection, ObjectSize, RegionSection
 from edge.model import open_model
@@ -46,6 +48,8 @@ def steps(catalogue):
         for _ in range(3):
             pipeline.step()
         model.close()
+        run.events = [message for message in publisher.messages if message.kind == "region"]
+        run.hello = next(message for message in publisher.messages if message.kind == "hello")
         return [message for message in publisher.messages if message.kind == "detections"]
 
     return run
@@ -62,7 +66,12 @@ def test_a_polygon_keeps_what_lies_in_it_and_tells_who_came(steps, caplog):
         region=[RegionSection(name="left", kind="zone", points=left)], tracking=TrackingSection(min_hits=1)
     )
     with caplog.at_level(logging.INFO, "harrier"):
-        steps(watched)
+        message, *_ = steps(watched)
+    (event,) = steps.events
+    assert (event.region, event.event, event.index, event.inside, event.label) == ("left", "enter", 0, 1, "face")
+    assert (event.track_id, event.seq) == (message.detections[0].track_id, message.seq)
+    assert event.t_event_ns == pytest.approx(message.t_capture_ns, abs=2_000_000)
+    assert decode(encode(event)).region == "left"
     assert any("region left: enter" in record.getMessage() for record in caplog.records)
 
 
@@ -79,9 +88,65 @@ def test_bearing_and_range_reach_the_reader(steps, tmp_path):
     assert found.bearing_sigma_rad > 0
     assert found.range_m == pytest.approx(0.2 * 400 / (y2 - y1), rel=0.2)
     assert found.range_sigma_m > 0
+    assert found.position_m[0] == pytest.approx(found.range_m, rel=0.1)  # straight ahead, more or less
+    assert found.position_m[1] == pytest.approx(-math.tan(found.bearing_rad[0]) * found.position_m[0], abs=0.02)
+    assert found.position_m[2] > 1.0  # it is above the middle of the picture
+    assert found.position_sigma_m >= found.range_sigma_m - 1e-3
+    assert (steps.hello.frame_id, steps.hello.base_frame_id) == ("front", "base_link")
     (back,) = decode(encode(message)).detections
+    assert back.position_m == pytest.approx(found.position_m, abs=0.011)
+    assert back.position_sigma_m == pytest.approx(found.position_sigma_m, abs=0.011)
     assert back.bearing_rad == pytest.approx(found.bearing_rad, abs=1e-4)
     assert back.range_m == pytest.approx(found.range_m, abs=0.006)
+
+
+def test_all_parts_together_keep_nothing_from_frame_to_frame(catalogue, tmp_path, caplog):
+    """20 tracks, the camera, three regions: what a step takes beside its message is given back with it."""
+    caplog.set_level(logging.WARNING, "harrier")  # else pytest keeps what is logged of events
+    catalogue("face")
+    camera = tmp_path / "front.toml"
+    camera.write_text(CAMERA)
+    square = [(0.2, 0.2), (0.7, 0.2), (0.7, 0.9), (0.2, 0.9)]
+    config = RunConfig(
+        tracking=TrackingSection(min_hits=1),
+        geometry=GeometrySection(camera=str(camera), sizes={"face": ObjectSize(height_m=0.2)}),
+        region=[
+            RegionSection(name="all", kind="include", points=[(0.0, 0.0), (1.0, 0.0), (1.0, 1.0), (0.0, 1.0)]),
+            RegionSection(name="door", kind="zone", points=square, dwell_s=0.001),
+            RegionSection(name="gate", kind="line", points=[(0.5, 1.0), (0.5, 0.0)]),
+        ],
+    )
+    model, publisher = open_model("face", config.engine), MemoryPublisher()
+    pipeline = Pipeline(MemorySource([np.zeros((512, 512, 3), np.uint8)]), model, [publisher], config)
+    rng = np.random.default_rng(1)
+    places = rng.uniform(50, 450, (20, 2))
+
+    def select(result: Detections, *_: object) -> None:
+        result.count = len(places)
+        result.xyxy[:20, :2], result.xyxy[:20, 2:] = places - 15, places + 15
+        result.scores[:20], result.class_ids[:20] = 0.9, 0
+        places[:] += rng.normal(0, 2, places.shape)
+
+    pipeline._select = select
+    for _ in range(40):
+        message = pipeline.step()
+    assert len(message.detections) >= 15
+    assert message.detections[0].position_m is not None
+    publisher.messages.clear()
+    tracemalloc.start()
+    sizes = []
+    for _ in range(60):
+        pipeline.step()
+        publisher.messages.clear()
+        pipeline.region_events = []
+        sizes.append(tracemalloc.get_traced_memory()[0])
+        tracemalloc.reset_peak()
+    pipeline.step()
+    peak = tracemalloc.get_traced_memory()[1] - sizes[-1]
+    tracemalloc.stop()
+    model.close()
+    assert abs(sizes[-1] - sizes[9]) < 8 * 1024  # 50 frames on, there is no more than before
+    assert peak < 64 * 1024  # of which the message itself is the most
 
 
 def test_a_classifier_has_nothing_to_place(tmp_path: Path):

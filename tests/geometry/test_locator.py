@@ -168,7 +168,7 @@ def test_without_a_mount_there_are_bearings_and_ranges_from_size():
     locator = locator_of(PERSON, None)
     found = locator.locate(seen, WH)
     assert found.range_m[0] == pytest.approx(math.hypot(6, 1), rel=0.02)
-    assert locator.frame_ids == ("camera", "")  # nobody knows where it is on the robot, so no position is told
+    assert locator.frame_ids == ("front", "")  # nobody knows where it is on the robot, so no position is told
     assert found.rows()[0].position_m is None
     assert found.rows()[0].range_m == pytest.approx(float(found.range_m[0]), abs=1e-3)
 

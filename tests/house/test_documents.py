@@ -47,7 +47,7 @@ def test_links_lead_somewhere(page):
 def test_shown_commands_are_understood(page, line):
     words = shlex.split(line)
     if SCRIPT.match(line):
-        assert words[1] in ("demo", "test", "lint", "bench")
+        assert words[1] in ("demo", "test", "lint", "bench", "docs")
         return
     assert words[0] == "harrier", f"{page} shows '{line}': start it with ./run or harrier"
     arguments = _parser().parse_args(words[1:])

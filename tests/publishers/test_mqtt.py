@@ -25,7 +25,14 @@ from edge.registry import resolve
 from edge.testing import check_publisher
 from edge.uri import parse_uri
 from edge.wire import decoder, encoder, jsonl
-from edge.wire.messages import DetectionsMessage, HeartbeatMessage, HelloMessage, LabelsMessage, Message
+from edge.wire.messages import (
+    DetectionsMessage,
+    HeartbeatMessage,
+    HelloMessage,
+    LabelsMessage,
+    Message,
+    RegionMessage,
+)
 
 paho = pytest.importorskip("paho.mqtt.client", reason="the extra 'mqtt' is not installed")
 
@@ -121,6 +128,36 @@ def test_who_comes_late_is_told_what_is_kept(publish, broker):
         assert (qos["detections"], qos["status"]) == (0, 1)
     assert publisher.sent == 7
     assert publisher.dropped == 0
+
+
+def test_events_are_told_once_to_those_who_are_there(publish, broker):
+    publisher = publish(f"mqtt://{broker.address}/robot/front")
+    events = [
+        RegionMessage(
+            source="test",
+            t_publish_ns=0,
+            t_event_ns=0,
+            age_ms=0.0,
+            region="door",
+            index=0,
+            event="enter",
+            track_id=i,
+            class_id=0,
+            label="a",
+        )
+        for i in range(30)
+    ]
+    with Subscriber(broker) as early:
+        greet(publisher)
+        early.wait("robot/front/status")
+        for event in events:
+            publisher.send(event)
+        assert early.wait("robot/front/region", 30) == events
+        told = [message for message in early.messages if message.topic == "robot/front/region"]
+        assert {(message.qos, message.retain) for message in told} == {(1, False)}
+    with Subscriber(broker) as late:
+        late.wait("robot/front/status")
+        assert late.payloads("robot/front/region") == []
 
 
 def test_small_messages_are_not_held_back(broker):

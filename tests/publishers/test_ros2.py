@@ -30,12 +30,14 @@ from edge.publishers.ros2_types import TYPE_HASHES, Topic
 from edge.publishers.zenoh_session import open_session
 from edge.testing import check_publisher
 from edge.uri import parse_uri
+from edge.wire import jsonl
 from edge.wire.messages import (
     ClassificationMessage,
     DetectionRecord,
     DetectionsMessage,
     HeartbeatMessage,
     HelloMessage,
+    RegionMessage,
     StatusMessage,
 )
 
@@ -75,8 +77,46 @@ def classes(found: list[DetectionRecord], t_ns: int = T_CAPTURE_NS) -> Classific
     return ClassificationMessage(source="cam", seq=1, t_publish_ns=t_ns, t_capture_ns=t_ns, age_ms=0.0, classes=found)
 
 
+def event(track_id: int) -> RegionMessage:
+    known = {"source": "cam", "t_publish_ns": 0, "t_event_ns": 0, "age_ms": 0.0, "region": "door", "index": 0}
+    return RegionMessage(**known, event="enter", track_id=track_id, class_id=0, label="cat")
+
+
 def status(state="streaming", seq: int = 1) -> StatusMessage:
     return StatusMessage(source="cam", seq=seq, t_publish_ns=0, t_event_ns=0, state=state)
+
+
+metres = st.tuples(finite, finite, finite)
+placed = st.builds(
+    DetectionRecord,
+    label=names,
+    class_id=st.integers(0, 65535),
+    score=st.floats(0, 1),
+    box=boxes,
+    track_id=st.one_of(st.none(), st.integers(0, 1 << 40)),
+    position_m=st.one_of(st.none(), metres),
+    position_sigma_m=st.one_of(st.none(), st.floats(0, 1e3)),
+)
+
+
+def positions_in_idl(message: DetectionsMessage, frame_id: str) -> ros2_idl.Detection3DArray:
+    """Where things are, as Cyclone's own types have it."""
+    head = ros2_idl.Header(ros2_idl.Time(message.t_capture_ns // 10**9, message.t_capture_ns % 10**9), frame_id)
+    found = []
+    for record in message.detections:
+        if record.position_m is None:
+            continue
+        pose = ros2_idl.Pose(ros2_idl.Point(*record.position_m), ros2_idl.Quaternion(0.0, 0.0, 0.0, 1.0))
+        covariance = [0.0] * 36
+        for axis in range(3):
+            covariance[7 * axis] = (record.position_sigma_m or 0.0) ** 2
+        what = ros2_idl.ObjectHypothesisWithPose(
+            ros2_idl.ObjectHypothesis(record.label, record.score), ros2_idl.PoseWithCovariance(pose, covariance)
+        )
+        box = ros2_idl.BoundingBox3D(pose, ros2_idl.Vector3(0.0, 0.0, 0.0))
+        track = "" if record.track_id is None else str(record.track_id)
+        found.append(ros2_idl.Detection3D(head, [what], box, track))
+    return ros2_idl.Detection3DArray(head, found)
 
 
 CAT = DetectionRecord("cat", 3, 0.5, (10.0, 20.0, 30.0, 60.0), track_id=9)
@@ -124,6 +164,16 @@ def test_detections_have_the_bytes_of_rosbags_and_of_cyclone(store, found, frame
     tree = in_idl(message, frame_id)
     assert cdr == bytes(tree.serialize(use_version_2=False))
     assert cdr == bytes(store.serialize_cdr(in_rosbags(store, tree), "vision_msgs/msg/Detection2DArray"))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(placed, max_size=8), names, stamps)
+def test_positions_have_the_bytes_of_rosbags_and_of_cyclone(store, found, frame_id, t_ns):
+    message = detections(found, t_ns)
+    cdr = ros2_cdr.position_array(message, frame_id)
+    tree = positions_in_idl(message, frame_id)
+    assert cdr == bytes(tree.serialize(use_version_2=False))
+    assert cdr == bytes(store.serialize_cdr(in_rosbags(store, tree), "vision_msgs/msg/Detection3DArray"))
 
 
 @settings(max_examples=100, deadline=None)
@@ -201,19 +251,50 @@ def test_cyclone_brings_detections_status_and_heartbeats(domain):
     assert [json.loads(one.data)["state"] for one in said] == ["streaming"]
     beats = dds_reader(domain, "front/detections/heartbeat", ros2_idl.String)
     reader = dds_reader(domain, "front/detections", ros2_idl.Detection2DArray)
+    events = dds_reader(domain, "front/detections/region", ros2_idl.String)
     heard: list = []
     got: list = []
+    happened: list = []
 
     def send() -> None:
         publisher.send(HelloMessage(source="cam"))  # of no use to ROS, and not counted
         publisher.send(HeartbeatMessage(source="cam", t_publish_ns=1, uptime_ms=2, period_ms=250, state="streaming"))
         publisher.send(detections([CAT]))
+        publisher.send(event(7))
 
-    until(lambda: got.extend(reader.take(10)) or heard.extend(beats.take(10)) or (got and heard), "a result", send)
+    def arrived() -> bool:
+        for found, one in ((got, reader), (heard, beats), (happened, events)):
+            found.extend(one.take(10))
+        return bool(got and heard and happened)
+
+    until(arrived, "a result, a heartbeat and an event", send)
+    assert jsonl.decode(happened[0].data.encode()) == event(7)
     assert got[0] == in_idl(detections([CAT]), "front")
     assert json.loads(heard[0].data)["kind"] == "heartbeat"
     publisher.close()
     assert publisher.failure == ""
+
+
+def test_positions_and_frames_are_those_of_the_camera_file(domain):
+    publisher = Ros2Publisher(parse_uri(f"ros2://front?domain={domain}&backend=cyclonedds"))
+    publisher.send(HelloMessage(source="cam", frame_id="front_camera", base_frame_id="base_link"))
+    near = DetectionRecord("cat", 3, 0.5, (10.0, 20.0, 30.0, 60.0), 9, position_m=(2.5, -0.5, 0.25))
+    near.position_sigma_m = 0.5
+    reader = dds_reader(domain, "front/positions", ros2_idl.Detection3DArray)
+    flat = dds_reader(domain, "front", ros2_idl.Detection2DArray)
+    got: list = []
+    boxes: list = []
+
+    def arrived() -> bool:
+        got.extend(reader.take(10))
+        boxes.extend(flat.take(10))
+        return bool(got and boxes)
+
+    until(arrived, "positions", lambda: publisher.send(detections([near, CAT])))
+    assert got[0] == positions_in_idl(detections([near, CAT]), "base_link")
+    assert len(got[0].detections) == 1  # of the other it is not known, so it is not at the origin
+    assert boxes[0] == in_idl(detections([near, CAT]), "front_camera")
+    publisher.close()
 
 
 def test_a_classifier_publishes_classifications(domain):
@@ -266,6 +347,8 @@ def test_keys_tokens_and_attachments_are_those_of_rmw_zenoh():
     assert token(2, "ab12", "harrier", 1, chatter, True) == f"{head}/%chatter/{tail}/::,1:,:,:,,"
     assert token(2, "ab12", "harrier", 1, chatter, False) == f"{head}/%chatter/{tail}/2::,1:,:,:,,"
     latched = Topic("/a/b", "std_msgs/msg/String", latched=True)
+    deep = Topic("/chatter", "std_msgs/msg/String", depth=64)
+    assert token(2, "ab12", "harrier", 1, deep, True) == f"{head}/%chatter/{tail}/::,64:,:,:,,"
     assert token(2, "ab12", "harrier", 1, latched, True) == f"{head}/%a%b/{tail}/:1:,1:,:,:,,"
     about = ros2_zenoh.attachment(5, 6, bytes(range(16)))
     assert about == (5).to_bytes(8, "little") + (6).to_bytes(8, "little") + b"\x10" + bytes(range(16))

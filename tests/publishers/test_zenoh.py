@@ -17,7 +17,15 @@ from edge.publishers.zenoh_session import open_session
 from edge.testing import check_publisher
 from edge.uri import parse_uri
 from edge.wire import decoder, encoder, jsonl
-from edge.wire.messages import ClockMessage, DetectionsMessage, HelloMessage, LabelsMessage, Message, StatusMessage
+from edge.wire.messages import (
+    ClockMessage,
+    DetectionsMessage,
+    HelloMessage,
+    LabelsMessage,
+    Message,
+    RegionMessage,
+    StatusMessage,
+)
 from edge.wire.names import Names
 
 DEADLINE_S = 10.0
@@ -88,12 +96,14 @@ def test_each_kind_has_its_key_and_its_bytes(endpoint, form):
     publisher = ZenohPublisher(parse_uri(f"zenoh://robot1/front/detections?listen={endpoint}&format={form}"))
     reader = Reader(endpoint, "robot1/front")
     until_seen(publisher, reader)
-    messages: list[Message] = [*GREETING, status(1), result(5)]
+    door = {"source": "cam", "t_publish_ns": 0, "t_event_ns": 0, "age_ms": 0.0, "region": "door", "index": 0}
+    event = RegionMessage(**door, event="enter", track_id=7, class_id=0, label="cat")
+    messages: list[Message] = [*GREETING, status(1), result(5), event]
     for message in messages:
         publisher.send(message)
-    reader.wait(lambda: len(reader.got) == 5, "five messages")
+    reader.wait(lambda: len(reader.got) == 6, "six messages")
     encode = jsonl.encode if form == "json" else encoder.encode
-    names = ("hello", "labels/0", "labels/2", "status", "detections")
+    names = ("hello", "labels/0", "labels/2", "status", "detections", "region")
     expected = [(f"robot1/front/{name}", encode(m)) for name, m in zip(names, messages, strict=True)]
     assert reader.got == expected
     publisher.close()

@@ -13,8 +13,11 @@ def refuse(gain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     raise AssertionError(f"the solver was asked for {gain.shape}")
 
 
-def solvers() -> list:
-    return [shortest_augmenting_paths, *([assignment._lap] if assignment.lapjv else [])]
+HAS_LAP = pytest.mark.skipif(assignment.lapjv is None, reason="lap is not installed: pip install lap")
+SOLVERS = [
+    pytest.param(shortest_augmenting_paths, id="own"),
+    pytest.param(assignment._lap, id="lap", marks=HAS_LAP),
+]
 
 
 def random_gains(rng: np.random.Generator, most: int) -> np.ndarray:
@@ -32,7 +35,7 @@ def check(gain: np.ndarray, rows: list[int], columns: list[int], best: float) ->
     assert gain[rows, columns].sum() == pytest.approx(best, abs=1e-9)
 
 
-@pytest.mark.parametrize("solver", solvers())
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_against_every_possible_one(solver):
     rng = np.random.default_rng(1)
     for _ in range(300):
@@ -44,7 +47,7 @@ def test_against_every_possible_one(solver):
         check(gain, *assign(gain, solver), best)
 
 
-@pytest.mark.parametrize("solver", solvers())
+@pytest.mark.parametrize("solver", SOLVERS)
 def test_against_scipy(solver):
     optimize = pytest.importorskip("scipy.optimize", reason="SciPy is not installed: nothing to compare with")
     rng = np.random.default_rng(2)
@@ -84,3 +87,23 @@ def test_the_quickest_solver_there_is(monkeypatch):
     assert default_solver() is shortest_augmenting_paths
     monkeypatch.setattr(assignment, "lapjv", object())
     assert default_solver() is assignment._lap
+
+
+@HAS_LAP
+def test_lap_decides_where_many_compete_and_only_there(monkeypatch):
+    asked = []
+    lapjv = assignment.lapjv
+
+    def noted(cost: np.ndarray, extend_cost: bool) -> tuple:
+        asked.append(cost.shape)
+        return lapjv(cost, extend_cost=extend_cost)
+
+    monkeypatch.setattr(assignment, "lapjv", noted)
+    rng = np.random.default_rng(3)
+    for shape, calls in (((10, 15), 0), ((10, 16), 1), ((40, 20), 2)):
+        gain = rng.uniform(0.1, 1, shape)
+        gain[:, 0] += 1  # all want the same, so that none is settled before
+        rows, columns = assign(gain, default_solver())
+        own_rows, own_columns = assign(gain, shortest_augmenting_paths)
+        assert len(asked) == calls
+        assert gain[rows, columns].sum() == pytest.approx(gain[own_rows, own_columns].sum())

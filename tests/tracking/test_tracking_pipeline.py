@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from edge import catalogue as catalogue_module
+from edge.cli import main
 from edge.config import EngineSection, RunConfig, TrackingSection, read_config
 from edge.detections import Detections
 from edge.errors import ConfigError
@@ -18,6 +19,7 @@ from edge.testing import MemoryPublisher, MemorySource, check_tracker
 from edge.timings import Stage
 from edge.tracking.bytetrack import ByteTracker
 from edge.tracking.iou import IouTracker
+from edge.wire import jsonl
 
 CLASSIFIER = """
 [[inputs]]
@@ -112,6 +114,26 @@ def test_without_tracking_nothing_changes(astronaut):
     (tracked,) = raw.step().detections
     assert tracked.box == face.box  # also where weak boxes reach the tracker
     assert tracked.keypoints == face.keypoints
+
+
+@pytest.mark.parametrize(("config", "max_lost_s"), [("", 1.5), ("[tracking]\nmax_lost_s = 3\n", 3)])
+def test_the_option_turns_it_on_and_leaves_what_is_configured(catalogue, tmp_path, monkeypatch, config, max_lost_s):
+    catalogue("face")
+    seen = []
+    monkeypatch.setattr("edge.run.run", lambda config, *_: seen.append(config))
+    (tmp_path / "run.toml").write_text(f"model = 'face'\nsource = 'synthetic://'\n{config}")
+    assert main(["run", str(tmp_path / "run.toml"), "--track"]) == 0
+    assert seen[0].tracking.max_lost_s == max_lost_s
+
+
+def test_the_option_is_all_it_takes(astronaut, tmp_path):
+    for i in range(4):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.roll(astronaut, 3 * i, axis=1))
+    words = ["run", "--model", "face", "--source", f"images://{tmp_path}", "--track"]
+    assert main([*words, "--publish", f"file://{tmp_path}/seen.jsonl"]) == 0
+    found = [jsonl.decode(line) for line in (tmp_path / "seen.jsonl").read_bytes().splitlines()]
+    numbers = [[record.track_id for record in m.detections] for m in found if m.kind == "detections"]
+    assert numbers == [[], [1], [1], [1]]
 
 
 def test_a_step_with_tracking_allocates_nothing_that_grows(astronaut):

@@ -18,12 +18,18 @@ static unsigned long read_all(harrier *h, const uint8_t *message, uint32_t now_u
         sum += block ? (unsigned long)HARRIER_GET_VELOCITY_Y(block) : 0;
         block = harrier_position(h, record);
         sum += block ? HARRIER_GET_POSITION_RANGE_SIGMA(block) : 0;
+        block = harrier_prediction(h, record);
+        sum += block ? HARRIER_GET_PREDICTION_UNSEEN_MS(block) : 0;
+        block = harrier_base(h, record);
+        sum += block ? HARRIER_GET_BASE_SIGMA(block) : 0;
     }
     for (i = 0; i < 256; i++) {
         uint8_t size = harrier_string(message, (uint8_t)i, &text);
         for (j = 0; text && j < size; j++)
             sum += (uint8_t)text[j];
     }
+    if (HARRIER_GET_HEADER_KIND(message) == HARRIER_KIND_REGION)
+        sum += HARRIER_GET_REGION_TRACK_ID(message) + HARRIER_GET_REGION_INSIDE(message);
     harrier_best(h, HARRIER_NO_CLASS);
     return sum + harrier_age_us(h, now_us) + harrier_unix_ns(h, now_us) + harrier_unix_error_us(h, now_us);
 }

@@ -1,0 +1,353 @@
+"""`mcap://`: pictures, results and events as a recording that opens in Foxglove and can be replayed."""
+
+import logging
+import threading
+import time
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+
+from edge.clock import monotonic_ns, unix_ns_from_monotonic_ns
+from edge.errors import ConfigError, EdgeError, PublishError
+from edge.frame import Frame
+from edge.publishers import mcap_encoding as encoding
+from edge.publishers.base import PublisherBase, PublisherOptions, options_of
+from edge.publishers.mcap_disk import DiskWriter, WritingOptions
+from edge.publishers.mcap_folder import RecordingFolder
+from edge.publishers.mcap_schemas import (
+    ANNOTATIONS,
+    CALIBRATION,
+    IMAGE,
+    LOG,
+    OWN,
+    STAGES,
+    TRIGGER,
+    Entry,
+    TriggerRecord,
+)
+from edge.publishers.mcap_triggers import conditions_of
+from edge.uri import Uri
+from edge.wire.messages import (
+    ClassificationMessage,
+    DetectionsMessage,
+    HelloMessage,
+    LabelsMessage,
+    Message,
+    RegionMessage,
+    ResultMessage,
+    StatusMessage,
+)
+
+__all__ = ["McapOptions", "McapPublisher"]
+
+log = logging.getLogger("harrier")
+
+_MB = 1_000_000
+_FILE_MB = 256
+_MESSAGES, _PICTURES = 4096, 6  # that may wait to be encoded
+_RECORDED = ("detections", "classification", "heartbeat", "status", "hello", "labels", "region")
+_OF_FOLDERS = ("max_mb", "max_s", "total_mb", "name", "ring_s", "after_s", "trigger", "start")
+_LOOK_S = 0.25
+_JITTER_NS = 2_000_000  # a camera that is this early skips no picture
+
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class McapOptions(PublisherOptions):
+    """pictures: jpeg of `quality`, png (as the camera gave them) or none; of every `every`-th result, at most max_hz.
+
+    A folder: `name` begins its files' names; each ends after max_mb (0: a quarter of total_mb, 256 at most) or max_s,
+    all together take total_mb (0 for any amount), min_free_mb stay free on the disk: the oldest are deleted. start:
+    whether it records from the start on. ring_s: only keep that many seconds in memory, and write them and after_s more
+    when `trigger` asks for it. memory_mb: what may wait there. flush_s: how much a crash may cost; sync: also one of
+    the power. camera: a camera file.
+    """
+
+    pictures: Literal["jpeg", "png", "none"] = "jpeg"
+    quality: Annotated[int, msgspec.Meta(ge=1, le=100)] = 90
+    every: Positive = 1
+    max_hz: NotNegative = 0.0
+    name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][\w.-]{0,63}$")] = "harrier"
+    max_mb: Count = 0
+    max_s: Annotated[float, msgspec.Meta(gt=0)] = 600.0
+    total_mb: Count = 4000
+    min_free_mb: Count = 200
+    flush_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 1.0
+    sync: bool = True
+    compression: Literal["none", "lz4", "zstd"] = "none"
+    memory_mb: Positive = 64
+    ring_s: NotNegative = 0.0
+    after_s: NotNegative = 5.0
+    trigger: str = ""
+    start: bool = True
+    camera: str = ""
+
+
+class McapPublisher(PublisherBase):
+    """`mcap://FOLDER`, in which files rotate, or `mcap://FILE.mcap`; what is there already is never written over.
+
+    A thread encodes what a bounded queue holds, another writes. sent: messages that are on the disk.
+    dropped: messages and pictures for which there was no room. recording: whether what comes now will be on the disk.
+    file: the one that grows now, or None.
+    """
+
+    @staticmethod
+    def check(uri: Uri) -> None:
+        """Check names, options and the camera file.
+
+        Raises: ConfigError, PublishError when the place cannot be written.
+        """
+        options = options_of(uri, McapOptions)
+        if options.format not in ("", "json"):
+            raise ConfigError(f"{uri.safe_text}: a recording holds JSON and protobuf", "leave out format=")
+        if not uri.rest:
+            raise ConfigError("mcap:// names no file and no folder", "write mcap://drive.mcap or mcap://recordings")
+        conditions = conditions_of(options.trigger, uri.safe_text)
+        if conditions and not options.ring_s:
+            raise ConfigError(f"{uri.safe_text}: trigger keeps a ring, and there is none", "add ring_s=20")
+        _check_place(uri)
+        if options.total_mb and options.total_mb < 2 * _max_mb(options):
+            raise ConfigError(
+                f"{uri.safe_text}: {options.total_mb} MB do not hold two files of {_max_mb(options)} MB",
+                "raise total_mb, or lower max_mb",
+            )
+        if options.camera:
+            encoding.calibration_of(Path(options.camera), 0)
+
+    def __init__(self, uri: Uri) -> None:
+        self.check(uri)
+        options = options_of(uri, McapOptions)
+        path = Path(uri.rest).expanduser()
+        super().__init__(str(path), "json")
+        self.format = "mcap"
+        self._options = options
+        self._conditions = conditions_of(options.trigger, uri.safe_text)
+        single = path.suffix == ".mcap"
+        place = path if single else RecordingFolder(path, options.name, options.total_mb, options.min_free_mb)
+        writing = WritingOptions(
+            max_bytes=0 if single else _max_mb(options) * _MB,
+            max_s=0 if single else options.max_s,
+            flush_s=options.flush_s,
+            sync=options.sync,
+            compression=options.compression,
+            memory_bytes=options.memory_mb * _MB,
+            ring_s=options.ring_s,
+        )
+        if not single:
+            _make_folder(path)
+        self._disk = DiskWriter(place, writing, on=options.start and not options.ring_s)
+        if options.camera:
+            data = encoding.calibration_of(Path(options.camera), unix_ns_from_monotonic_ns(monotonic_ns()))
+            self._disk.keep("camera", Entry(CALIBRATION, 0, 0, 0, data))
+        self._frame_id = "camera"
+        self._queue: SimpleQueue[tuple[Message, int, np.ndarray | None, np.ndarray | None] | None] = SimpleQueue()
+        self._free: SimpleQueue[np.ndarray] = SimpleQueue()
+        self._made = self._shown = self._missed = 0
+        self._failed = ""
+        self._t_due_ns = 0
+        self.wants_frames = bool(options.ring_s) or options.start
+        self._thread = threading.Thread(target=self._run, name=f"encode {path}", daemon=True)
+        self._thread.start()
+
+    @property
+    def recording(self) -> bool:
+        """Whether what comes now will be on the disk."""
+        return self._disk.active
+
+    @property
+    def file(self) -> Path | None:
+        """The file that is being written, None while there is none."""
+        return self._disk.file
+
+    def send(self, message: Message) -> None:
+        """Queue one message; of results there is none too many, so that events still have room."""
+        if message.kind not in _RECORDED:
+            return
+        most = _MESSAGES if isinstance(message, ResultMessage) else 2 * _MESSAGES
+        if self._queue.qsize() >= most:
+            self._missed += 1
+            return
+        self._queue.put((message, monotonic_ns(), None, None))
+
+    def show(self, frame: Frame, message: DetectionsMessage | ClassificationMessage) -> None:
+        """Copy the picture where it is to be recorded, and the times of the step's stages."""
+        newest_ns = self.timings.newest_ns if self.timings and self.timings.count else None
+        buffer = None
+        if self._is_due(frame.info.t_capture_ns):
+            buffer = self._buffer(frame.image.shape)
+            if buffer is None:
+                self._missed += 1
+            else:
+                np.copyto(buffer, frame.image)
+        if buffer is not None or newest_ns is not None:
+            self._queue.put((message, 0, buffer, newest_ns))
+
+    def trigger(self, reason: str) -> None:
+        """Keep what the ring holds and what comes in the next after_s; without a ring: mark this moment."""
+        now = monotonic_ns()
+        record = TriggerRecord(reason=reason, t_event_ns=unix_ns_from_monotonic_ns(now))
+        self._disk.put(Entry(TRIGGER, now, now, 0, msgspec.json.encode(record)))
+        self._disk.put(Entry(LOG, now, now, 0, encoding.log_of(f"kept: {reason}", False, record.t_event_ns)))
+        if self._options.ring_s:
+            log.info("recording %s: kept for %s", self.address, reason)
+            self._disk.save(reason, self._options.after_s)
+
+    def record(self, on: bool) -> None:
+        """Record all that comes, or stop doing so; with a ring, go back to it."""
+        self._disk.record(on)
+        self.wants_frames = on or bool(self._options.ring_s)
+
+    def close(self, drain_s: float = 0.5) -> None:
+        """Write what is queued and finish the file; calling it twice is allowed."""
+        deadline = time.monotonic() + drain_s
+        self._queue.put(None)
+        self._thread.join(drain_s)
+        self._disk.close(max(0.0, deadline - time.monotonic()) + 1.0)
+        self._tell()
+
+    # On the thread.
+
+    def _run(self) -> None:
+        try:
+            while True:
+                try:
+                    item = self._queue.get(timeout=_LOOK_S)
+                except Empty:
+                    self._tell()
+                    continue
+                if item is None:
+                    return
+                self._take(*item)
+                self._tell()
+        except Exception as exc:  # a defect: the loop goes on, and the run says that nothing is recorded
+            self.failure = f"stopped recording ({exc!r}): report this as a defect"
+            self.wants_frames = False
+
+    def _tell(self) -> None:
+        self.sent, self.dropped = self._disk.written, self._disk.dropped + self._missed
+        self.failure = self._disk.failure or self._failed
+
+    def _take(self, message: Message, t_sent_ns: int, buffer: np.ndarray | None, newest_ns: np.ndarray | None) -> None:
+        t_log_ns, t_publish_ns = _times_of(message, t_sent_ns or monotonic_ns())
+        if t_sent_ns:
+            self._take_message(message, t_log_ns, t_publish_ns)
+            return
+        assert isinstance(message, DetectionsMessage | ClassificationMessage)
+        if newest_ns is not None:
+            stages = encoding.stages_of(message, newest_ns)
+            self._disk.put(Entry(STAGES, t_log_ns, t_publish_ns, message.seq, stages))
+        if buffer is None:
+            return
+        options = self._options
+        try:
+            picture = encoding.picture_of(
+                buffer, message.t_capture_ns, self._frame_id, options.pictures, options.quality
+            )
+            self._disk.put(Entry(IMAGE, t_log_ns, t_publish_ns, message.seq, picture))
+            self._failed = ""
+        except EdgeError as exc:
+            self._failed = exc.cause
+            self._missed += 1
+        self._free.put(buffer)
+
+    def _take_message(self, message: Message, t_log_ns: int, t_publish_ns: int) -> None:
+        topic = OWN.format(message.kind)
+        entry = Entry(topic, t_log_ns, t_publish_ns, message.seq, encoding.json_of(message))
+        if isinstance(message, HelloMessage):
+            self._frame_id = message.frame_id or "camera"
+            self._disk.forget("labels")  # of another model perhaps
+            self._disk.keep("hello", entry)
+            return
+        if isinstance(message, LabelsMessage):
+            self._disk.keep(f"labels {message.first}", entry)
+            return
+        self._disk.put(entry)
+        if isinstance(message, DetectionsMessage | ClassificationMessage):
+            shown = encoding.annotations_of(message)
+            self._disk.put(Entry(ANNOTATIONS, t_log_ns, t_publish_ns, message.seq, shown))
+        elif isinstance(message, StatusMessage):
+            text = f"{message.state} {message.reason}".strip()
+            said = encoding.log_of(text, message.state in ("stalled", "lost"), message.t_event_ns)
+            self._disk.put(Entry(LOG, t_log_ns, t_publish_ns, 0, said))
+        elif isinstance(message, RegionMessage):
+            text = f"region {message.region}: {message.event}, {message.label} #{message.track_id}"
+            self._disk.put(Entry(LOG, t_log_ns, t_publish_ns, 0, encoding.log_of(text, False, message.t_event_ns)))
+        self._look_for_triggers(message)
+
+    def _look_for_triggers(self, message: Message) -> None:
+        for condition in self._conditions:
+            reason = condition(message)
+            if reason and self._disk.active:
+                self._disk.save(reason, self._options.after_s)  # it only goes on for longer
+            elif reason:
+                self.trigger(reason)
+
+    # On the loop's thread.
+
+    def _is_due(self, t_capture_ns: int) -> bool:
+        options = self._options
+        if options.pictures == "none":
+            return False
+        self._shown += 1
+        if (self._shown - 1) % options.every:
+            return False
+        if options.max_hz:
+            gap_ns = int(1e9 / options.max_hz)
+            late_ns = t_capture_ns - self._t_due_ns
+            if late_ns < -min(_JITTER_NS, gap_ns // 4):
+                return False
+            self._t_due_ns = self._t_due_ns + gap_ns if late_ns < gap_ns // 2 else t_capture_ns + gap_ns
+        return True
+
+    def _buffer(self, shape: tuple[int, ...]) -> np.ndarray | None:
+        try:
+            buffer = self._free.get_nowait()
+        except Empty:
+            if self._made == _PICTURES:
+                return None
+            self._made += 1
+            return np.empty(shape, np.uint8)
+        return buffer if buffer.shape == shape else np.empty(shape, np.uint8)
+
+
+def _times_of(message: Message, now_ns: int) -> tuple[int, int]:
+    """When it was sent, and when what it is about happened (CLOCK_MONOTONIC ns)."""
+    if isinstance(message, ResultMessage) and message.t_capture_local_ns is not None:
+        return message.t_capture_local_ns + int(message.age_ms * 1e6), message.t_capture_local_ns
+    if isinstance(message, RegionMessage) and message.t_event_local_ns is not None:
+        return now_ns, message.t_event_local_ns
+    return now_ns, now_ns
+
+
+def _max_mb(options: McapOptions) -> int:
+    return options.max_mb or (max(1, min(_FILE_MB, options.total_mb // 4)) if options.total_mb else _FILE_MB)
+
+
+def _check_place(uri: Uri) -> None:
+    path = Path(uri.rest).expanduser()
+    if path.suffix == ".mcap":
+        for option in _OF_FOLDERS:
+            if option in uri.query:
+                raise ConfigError(
+                    f"{uri.safe_text}: {option} is for a folder, not for one file",
+                    f"write mcap://{path.parent}?{option}=",
+                )
+        if not path.parent.is_dir():
+            raise PublishError(f"cannot write {path} (there is no folder {path.parent})", f"mkdir -p {path.parent}")
+    elif path.exists() and not path.is_dir():
+        raise PublishError(f"{path} is no folder", "give a folder, or a name that ends in .mcap")
+
+
+def _make_folder(path: Path) -> None:
+    """Raises: PublishError when it cannot be written."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise PublishError(
+            f"cannot make the folder {path} ({exc.strerror})", "check the path and its permissions"
+        ) from exc

@@ -1,0 +1,1 @@
+"""`harrier service`: Harrier under systemd, one instance for each configuration in /etc/harrier."""
