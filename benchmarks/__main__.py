@@ -11,6 +11,7 @@ from benchmarks import (
     overhead,
     preprocess,
     quantization,
+    record,
     remote,
     robot,
     ros2,
@@ -33,6 +34,7 @@ BENCHES = {
     "tracking": tracking.measure,
     "geometry": geometry.measure,
     "robot": robot.measure,
+    "record": record.measure,
     "remote": remote.measure,
     "worker": worker.measure,
 }

@@ -82,11 +82,10 @@ mkdir -p "$work"
 tar -C "$repository" --exclude=__pycache__ --exclude=.venv --exclude=.git --exclude=.mypy_cache --exclude=.ruff_cache \
     --exclude=.pytest_cache --exclude=.hypothesis --exclude='*.egg-info' -c . | tar -C "$work" -x
 version=$(chroot "$root" python3 -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-sum=$(cat "$repository/pyproject.toml" "$repository/constraints.txt" "$0" | cksum | cut -d' ' -f1)
+sum=$(cat "$repository/pyproject.toml" "$repository/constraints.txt" | cksum | cut -d' ' -f1)
 wheels=$root/home/tester/wheels
 venv=$root/home/tester/venv
 if [ "$(cat "$venv/.harrier" 2>/dev/null)" != "$sum" ]; then
-    rm -rf "$wheels" "$venv"
     mkdir -p "$wheels"
     # pip on this machine downloads what is for the other one; harrier itself is installed from the copy
     "$python" -m pip wheel -q -q --no-deps --wheel-dir "$wheels" pymavlink -c "$repository/constraints.txt"
@@ -97,7 +96,7 @@ if [ "$(cat "$venv/.harrier" 2>/dev/null)" != "$sum" ]; then
         ai-edge-litert numpy opencv-python-headless msgspec onnxruntime pyserial paho-mqtt pymavlink eclipse-zenoh \
         aiohttp pytest pytest-xdist hypothesis psutil setuptools mcap
     chown -R 1000:1000 "$root/home/tester"
-    inside python3 -m venv /home/tester/venv
+    [ -x "$venv/bin/pip" ] || inside python3 -m venv /home/tester/venv
     inside pip install -q -q --no-index --find-links /home/tester/wheels setuptools pytest pytest-xdist hypothesis \
         psutil mcap
     inside pip install -q -q --no-index --find-links /home/tester/wheels --no-build-isolation -e ".[$extras]"

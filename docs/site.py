@@ -8,7 +8,10 @@ __all__ = ["on_page_markdown"]
 
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Return the page with the language alone behind each fence, and titles of pages instead of their files' names."""
-    one_word = re.sub(r"^(```\w+) .*$", r"\1", markdown, flags=re.MULTILINE)
+    shell = re.sub(
+        r"^```console$", "```sh", markdown, flags=re.MULTILINE
+    )  # without prompts all of it looks like output
+    one_word = re.sub(r"^(```\w+) .*$", r"\1", shell, flags=re.MULTILINE)
     return re.sub(r"\[(?P<file>[\w-]+\.md)\](?=\((?P=file)[#)])", _titled, one_word)
 
 

@@ -18,7 +18,7 @@ __all__ = ["as_dict", "outcome_text", "worst_of", "write_report"]
 
 _WORST, _MOST_PICTURES = 10, 24
 _KEYS = ("recorded", "found", "missing", "extra", "off")
-_RED_BGR, _GREEN_BGR = 11, 58  # class numbers whose colours are far apart
+_THEN, _NOW = 11, 58  # numbers of classes whose colours are far apart: blue and yellow
 
 
 def worst_of(outcome: Outcome, most: int = _WORST) -> list[Difference]:
@@ -130,4 +130,4 @@ def _panel(image: np.ndarray, one: Difference, now: bool) -> np.ndarray:
         for i, record in enumerate(records)
     ]
     same = np.array([i < len(one.pairs) and id(record) not in changed for i, record in enumerate(records)], bool)
-    return draw_boxes(image, boxes, np.full(len(records), _GREEN_BGR if now else _RED_BGR), texts, same)
+    return draw_boxes(image, boxes, np.full(len(records), _NOW if now else _THEN), texts, same)

@@ -131,6 +131,7 @@ def test_publishers(scheme, tmp_path):
         "zenoh": "zenoh://harrier/check",
         "ros2": "ros2://check?domain=97",
         "mavlink": "mavlink://udpout:127.0.0.1:9",
+        "mcap": f"mcap://{tmp_path}/recordings?min_free_mb=0",
     }
     try:
         plug = resolve("publishers", scheme)

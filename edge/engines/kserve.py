@@ -84,6 +84,8 @@ class KserveEngine:
             if isinstance(error, EngineLostError):
                 self._lose(error.cause)
             raise error from exc
+        except ConfigError as exc:  # the file of the token is gone
+            raise EngineError(exc.cause, exc.cure) from exc
         check_finite(self.outputs, self.output_specs)
 
     def close(self) -> None:
@@ -255,6 +257,6 @@ def _forget(link: Link, names: Iterable[str], until_s: float) -> list[str]:
     for name in names:
         try:
             link.unregister(name, until_s)
-        except LinkError:
+        except (LinkError, EdgeError):
             kept.append(name)
     return kept

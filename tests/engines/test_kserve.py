@@ -270,6 +270,9 @@ def test_a_token_is_sent_and_never_shown(server, tmp_path):
     (tmp_path / "token").write_text("a newer one")
     ask(engine, 1)
     assert server.headers["x-key"] == "a newer one"
+    (tmp_path / "token").unlink()
+    with pytest.raises(EngineError, match="cannot read token_file"):
+        ask(engine, 1)
     engine.close()
 
 

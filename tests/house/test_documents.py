@@ -1,5 +1,6 @@
 """The README and the other pages: commands marked `sh run` are run, all others are at least understood."""
 
+import argparse
 import os
 import re
 import shlex
@@ -12,9 +13,9 @@ from tree import ROOT
 
 from edge.cli import _parser
 from edge.config import RunConfig
-from edge.errors import ConfigError
+from edge.errors import ConfigError, PublishError
 from edge.manifest import Manifest
-from edge.registry import PLUGS
+from edge.registry import PLUGS, resolve
 from edge.structs import as_struct, read_toml
 from edge.uri import parse_uri
 
@@ -57,6 +58,31 @@ def test_shown_commands_are_understood(page, line):
             assert parse_uri(uri).scheme in PLUGS[group]
 
 
+def mentioned() -> list[tuple[str, str]]:
+    """Page and words of each command that stands in a sentence or a table, and of those given as root."""
+    found = set()
+    for page in PAGES:
+        codes = re.findall(r"`([^`\n]+)`", BLOCK.sub("", page.read_text(encoding="utf-8")))
+        codes += [line for body in blocks(page, "console") for line in body.splitlines()]
+        matches = [re.fullmatch(r"(?:sudo )?(?:\S+/)?harrier (.+)", code) for code in codes]
+        found |= {(page.name, match[1]) for match in matches if match}
+    return sorted(found)
+
+
+@pytest.mark.parametrize(("page", "words"), mentioned())
+def test_mentioned_commands_and_their_options_exist(page, words):
+    parser, known = _parser(), set()
+    for word in words.split():
+        known |= {option for action in parser._actions for option in action.option_strings}
+        inner = next((a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction)), {})
+        if word in inner:
+            parser = inner[word]
+        elif re.match(r"-+[a-z]", word):
+            assert word.partition("=")[0] in known, f"{page}: `harrier {words}` has no option {word}"
+        else:
+            assert not inner or not word.islower(), f"{page}: there is no command `harrier {words}`"
+
+
 @pytest.mark.parametrize(("page", "body"), [(page.name, body) for page in PAGES for body in blocks(page, "sh run")])
 def test_recipes_run(page, body, catalogue, tmp_path):
     catalogue("face")
@@ -80,9 +106,13 @@ def test_shown_configurations_and_manifests_are_valid(page, body, tmp_path):
     path.write_text(body)
     struct = Manifest if "format = 1" in body else RunConfig
     try:
-        as_struct(read_toml(path), struct, page)
+        shown = as_struct(read_toml(path), struct, page)
+        for uri in map(parse_uri, shown.publish if isinstance(shown, RunConfig) else ()):
+            resolve("publishers", uri.scheme).check(uri)
     except ConfigError as exc:
         pytest.fail(f"{page}: {exc}")
+    except PublishError:
+        pass  # a device or folder of the robot
 
 
 @pytest.mark.parametrize(("page", "body"), [(page.name, b) for page in PAGES for b in blocks(page, "python")])

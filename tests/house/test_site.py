@@ -6,6 +6,8 @@ import re
 import pytest
 from tree import ROOT
 
+from edge.structs import read_toml
+
 DOCS = ROOT / "docs"
 PAGES = {page.name: page.read_text(encoding="utf-8") for page in sorted(DOCS.glob("*.md"))}
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
@@ -43,6 +45,14 @@ def test_every_block_says_its_language(page):
     assert len(fences) % 2 == 0
     assert all(re.match(r"\w+", opening) for opening in fences[::2]), f"{page}: a fence without a language"
     assert not any(fences[1::2]), f"{page}: a fence that does not end"
+
+
+def test_extras_that_pages_name_exist():
+    extras = read_toml(ROOT / "pyproject.toml")["project"]["optional-dependencies"]
+    text = "".join([*PAGES.values(), (ROOT / "README.md").read_text(encoding="utf-8")])
+    named = {name for found in re.findall(r"(?:harrier-edge|'\.)\[([\w,-]+)\]", text) for name in found.split(",")}
+    assert named
+    assert named <= set(extras)
 
 
 def test_the_site_gets_languages_and_titles():

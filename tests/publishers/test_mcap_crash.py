@@ -106,7 +106,9 @@ def whole_messages(data: bytes) -> list[tuple[int, int, int]]:
 
 
 def test_a_file_cut_anywhere_gives_its_whole_chunks_and_can_be_finished(tmp_path, whole):
-    places = sorted({random.Random(4).randrange(16, len(whole)) for _ in range(80)} | {len(whole) - n for n in range(1, 60)})
+    places = sorted(
+        {random.Random(4).randrange(16, len(whole)) for _ in range(80)} | {len(whole) - n for n in range(1, 60)}
+    )
     for at in places:
         path = tmp_path / "cut.mcap"
         path.write_bytes(whole[:at])

@@ -154,6 +154,14 @@ def test_datagrams_bring_them_too():
     assert [message.track_id for message in found] == list(range(20))
 
 
+def test_mavlink_has_no_message_for_them():
+    pytest.importorskip("pymavlink", reason="the extra mavlink is not installed")
+    publisher = opened("mavlink://127.0.0.1:9")
+    assert publisher.write(event()) is False
+    publisher.close()
+    assert publisher.failure == ""
+
+
 @pytest.mark.parametrize("form", ["binary", "json"])
 def test_files_have_them_all(tmp_path: Path, form: str):
     publisher = opened(f"file://{tmp_path}/seen?format={form}")

@@ -20,7 +20,9 @@ def picture(number: int) -> np.ndarray:
     return np.full((24, 32, 3), 10 * number, np.uint8)
 
 
-def write(path: Path, entries: list[tuple[str, int, int, int | None]], schema: str = "foxglove.CompressedImage") -> Path:
+def write(
+    path: Path, entries: list[tuple[str, int, int, int | None]], schema: str = "foxglove.CompressedImage"
+) -> Path:
     """entries: topic, number, time in ms, what is on the picture (None: no picture)."""
     with path.open("wb") as file:
         writer = Writer(file, 400, CompressionType.NONE)
@@ -61,7 +63,9 @@ def test_the_contract_of_sources(tmp_path):
 def test_numbers_and_gaps_are_those_of_the_recording(tmp_path):
     times = [0, 20, 60, 70, 190]
     numbers = [5, 6, 8, 9, 20]
-    path = write(tmp_path / "x.mcap", [("/camera", n, t, i) for i, (n, t) in enumerate(zip(numbers, times, strict=True))])
+    path = write(
+        tmp_path / "x.mcap", [("/camera", n, t, i) for i, (n, t) in enumerate(zip(numbers, times, strict=True))]
+    )
     for speed in (1, 4):
         found = read_all(f"replay://{path}?speed={speed}")
         shown = [one for _, one, _, _ in found]
@@ -92,7 +96,10 @@ def test_a_foreign_camera_is_chosen_by_topic(tmp_path, schema):
     path = write(tmp_path / "x.mcap", entries, schema)
     assert [(s, shown) for s, shown, _, _ in read_all(f"replay://{path}?speed=0")] == [(0, 1), (1, 2), (2, 3)]
     assert [shown for _, shown, _, _ in read_all(f"replay://{path}?speed=0&topic=/right")] == [11, 12, 13]
-    with open_source(f"replay://{path}?topic=/up") as source, pytest.raises(SourceError, match="no CompressedImage on /up"):
+    with (
+        open_source(f"replay://{path}?topic=/up") as source,
+        pytest.raises(SourceError, match="no CompressedImage on /up"),
+    ):
         source.read(5.0)
 
 
@@ -125,7 +132,10 @@ def test_what_is_no_recording_says_so(tmp_path):
     with pytest.raises(SourceOpenError, match="is a folder"):
         open_source(f"replay://{tmp_path}")
     (tmp_path / "text.mcap").write_text(json.dumps({"no": "recording"}))
-    with open_source(f"replay://{tmp_path}/text.mcap") as source, pytest.raises(SourceError, match="no whole recording"):
+    with (
+        open_source(f"replay://{tmp_path}/text.mcap") as source,
+        pytest.raises(SourceError, match="no whole recording"),
+    ):
         source.read(5.0)
     with pytest.raises(ConfigError, match="speed"):
         open_source(f"replay://{tmp_path}/text.mcap?speed=-1")
