@@ -17,6 +17,7 @@ from edge.model import Model, open_model
 from edge.preprocess.letterbox import Geometry, plan_geometry
 from edge.preprocess.pixels import Preprocessor, pixel_tables
 from edge.timings import Stage, StageTimings
+from edge.uri import mask_secrets
 
 __all__ = ["Lineup", "Member", "lineup_of", "open_lineup"]
 
@@ -219,7 +220,8 @@ def open_lineup(config: RunConfig) -> Lineup:
                     raise
                 trouble, reason = trouble or exc, exc.cause
                 log.warning("target %s cannot run now: %s", target, exc)
-            members.append(Member(target or (model.target if model else "the first"), engine, model, opener))
+            name = mask_secrets(target) or (model.target if model else "the first")
+            members.append(Member(name, engine, model, opener))
             members[-1].reason = reason
         _check_alike([member.model for member in members if member.model])
         if not any(member.model for member in members):

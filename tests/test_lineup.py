@@ -287,3 +287,20 @@ def test_a_lineup_that_does_not_fit_the_configuration_changes_nothing(catalogue,
     assert pipeline.step().detections
     other.close()
     lineup.close()
+
+
+def test_a_servers_token_is_told_to_nobody(bundle, monkeypatch):
+    def refuse(name, options, labels, score):
+        if "://" in (options.target or ""):
+            raise EngineLostError("the server does not answer", "look at it")
+        return model.open_model(name, options, labels, score)
+
+    monkeypatch.setattr("edge.lineup.open_model", refuse)
+    config = config_of(bundle, target="kserve+http://127.0.0.1:1/m?token=secret1", fallback=["first"])
+    lineup = open_lineup(config)
+    publisher = MemoryPublisher()
+    pipeline = Pipeline(MemorySource([np.zeros((8, 8, 3), np.uint8)]), lineup, [publisher], config)
+    pipeline.step()
+    assert "the server does not answer" in statuses(publisher)[0]
+    assert not any("secret1" in repr(message) for message in publisher.messages)
+    lineup.close()
