@@ -18,6 +18,7 @@ from benchmarks import (
     serial,
     tracking,
     transport,
+    viewers,
     worker,
 )
 
@@ -37,6 +38,7 @@ BENCHES = {
     "record": record.measure,
     "remote": remote.measure,
     "worker": worker.measure,
+    "viewers": viewers.measure,
 }
 
 

@@ -1,9 +1,11 @@
 """Trackers on made-up scenes with truth: how right they are, what they cost, and what prediction is worth.
 
 Peers and TrackEval (MOTA, IDF1, HOTA) are optional and want an environment of their own:
-pip install trackeval supervision==0.30.9 trackers==2.6.1 norfair==2.1.1
+pip install trackeval supervision==0.30.9 trackers==2.6.1 norfair==2.1.1; pip install -e .
+and there python -m benchmarks.tracking
 """
 
+import sys
 import time
 
 import numpy as np
@@ -182,3 +184,7 @@ def _whole(box: np.ndarray) -> bool:
 
 def _apart(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.linalg.norm((a[:2] + a[2:] - b[:2] - b[2:]) / 2))
+
+
+if __name__ == "__main__":  # for an environment that has the peers and not what the other benches need
+    sys.exit(0 if measure() else 6)

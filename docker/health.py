@@ -18,6 +18,7 @@ from pathlib import Path
 __all__ = ["listen", "main", "restart_if_silent", "running"]
 
 _LISTEN_S = 8.0
+_ABORT_S = 1.0
 
 
 def listen(address: str, limit_s: float) -> tuple[bool, str]:
@@ -62,7 +63,13 @@ def restart_if_silent(name: str, well: Path, limit_s: float) -> str:
         return ""
     if not own or not 0 < limit_s <= silent_s:
         return ""
-    os.kill(int(name.partition("-")[0]), signal.SIGABRT)
+    process = int(name.partition("-")[0])
+    os.kill(process, signal.SIGABRT)
+    time.sleep(_ABORT_S)
+    try:
+        os.kill(process, signal.SIGKILL)  # a process that is stopped takes nothing else
+    except ProcessLookupError:
+        pass
     return f"; silent for {silent_s:.0f} s: ended, to be started again"
 
 
@@ -79,7 +86,10 @@ def main() -> int:
         well.write_text(name)
         print(status or "well")
         return 0
-    print((status or "no sign of life") + restart_if_silent(name, well, float(os.environ.get("HARRIER_RESTART_AFTER_S", 0))))
+    print(
+        (status or "no sign of life")
+        + restart_if_silent(name, well, float(os.environ.get("HARRIER_RESTART_AFTER_S", 0)))
+    )
     return 1
 
 

@@ -7,7 +7,7 @@
 # Needs: apt-get install mmdebstrap qemu-user-static binfmt-support; about 1.5 GB, and about an hour on two cores.
 # PYTHON: an interpreter with pip (default python3). HARRIER_SHARED: the shared test material, if there is some.
 # HARRIER_ARM64_CACHE: keeps root and wheels (default ~/.cache/harrier-arm64); HARRIER_ARM64_JOBS: processes (1).
-# HARRIER_ARM64_LOG: gets all that pytest says.
+# HARRIER_ARM64_LIMIT_S: after this long it is given up (5400). HARRIER_ARM64_LOG: gets all that pytest says.
 set -euo pipefail
 
 suite=${1:-trixie}
@@ -47,14 +47,14 @@ if [ ! -f "$root/.complete" ]; then
     touch "$root/.complete"
 fi
 
-# inside NAME=VALUE... PROGRAM...: in mount and process namespaces of their own, so that nothing is left mounted
+# inside PROGRAM...: in mount and process namespaces of its own, so that nothing is left mounted. There is no /sys in it:
+# it would show this machine's processor, in which onnxruntime's cpuinfo for aarch64 gets lost (it crashes or hangs).
 inside() {
     # shellcheck disable=SC2016  # expanded by the inner shell
     unshare --mount --pid --fork --kill-child sh -eu -c '
         root=$1 shared=$2
         shift 2
         mount -t proc proc "$root/proc"
-        mount -t sysfs -o ro sysfs "$root/sys"
         mount -t tmpfs -o mode=755 tmpfs "$root/dev"
         for node in null zero full random urandom tty; do
             touch "$root/dev/$node"
@@ -97,9 +97,9 @@ if [ "$(cat "$venv/.harrier" 2>/dev/null)" != "$sum" ]; then
         aiohttp pytest pytest-xdist hypothesis psutil setuptools mcap
     chown -R 1000:1000 "$root/home/tester"
     [ -x "$venv/bin/pip" ] || inside python3 -m venv /home/tester/venv
-    inside pip install -q -q --no-index --find-links /home/tester/wheels setuptools pytest pytest-xdist hypothesis \
+    inside pip install -q -q --no-compile --no-index --find-links /home/tester/wheels setuptools pytest pytest-xdist hypothesis \
         psutil mcap
-    inside pip install -q -q --no-index --find-links /home/tester/wheels --no-build-isolation -e ".[$extras]"
+    inside pip install -q -q --no-compile --no-index --find-links /home/tester/wheels --no-build-isolation -e ".[$extras]"
     echo "$sum" >"$venv/.harrier"
 fi
 # the catalogue's models come from this side: inside, nothing is fetched
@@ -119,4 +119,4 @@ inside python -c 'import platform, ai_edge_litert, cv2, numpy, onnxruntime, msgs
 from importlib.metadata import version
 print(platform.machine(), "Python", platform.python_version(), "LiteRT", version("ai-edge-litert"), "OpenCV",
       cv2.__version__, "numpy", numpy.__version__, "onnxruntime", onnxruntime.__version__, "msgspec", msgspec.__version__)'
-inside python -m pytest -p no:cacheprovider -n "${HARRIER_ARM64_JOBS:-1}" --dist loadfile "$@" 2>&1 | tee "$log"
+inside timeout --kill-after=10 "${HARRIER_ARM64_LIMIT_S:-5400}" python -m pytest -p no:cacheprovider -n "${HARRIER_ARM64_JOBS:-1}" --dist loadfile "$@" 2>&1 | tee "$log"

@@ -141,7 +141,7 @@ class WebSection(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     control: bool = True
     snapshots: str = ""
     picture_hz: Annotated[float, msgspec.Meta(gt=0, le=60)] = 10.0
-    picture_width: Annotated[int, msgspec.Meta(ge=64, le=3840)] = 640
+    picture_width: Annotated[int, msgspec.Meta(ge=64, le=3840)] = 800
     max_viewers: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 16
 
 

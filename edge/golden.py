@@ -5,15 +5,16 @@
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import cv2
+import msgspec
 import numpy as np
 
 from edge.bundle import locate
 from edge.config import EngineSection, RunConfig
 from edge.detections import Detections
-from edge.errors import ManifestError
+from edge.errors import ConfigError, ManifestError
 from edge.evaluation.compare import agreement
 from edge.evaluation.datasets import read_picture
 from edge.evaluation.gates import AccuracyError
@@ -30,6 +31,25 @@ GOLDEN_PICTURE = "golden/picture.png"
 _LONGEST_SIDE_PX = 640
 _LEAST_AGREEMENT, _MOST_SCORE = 0.9, 0.1  # of the very same target; another CPU rounds otherwise
 _LEAST_OF_ANOTHER = 0.5  # another engine may lose a faint object, not half of what there is
+
+
+class _Seen(msgspec.Struct):
+    class_ids: list[Annotated[int, msgspec.Meta(ge=0, le=2**31)]]
+    scores: list[float]
+    xyxy: list[tuple[float, float, float, float]]
+
+    def __post_init__(self) -> None:
+        if not len(self.class_ids) == len(self.scores) == (len(self.xyxy) or len(self.scores)):
+            raise ValueError("numbers, scores and boxes are not of one length")
+
+
+class _Stored(msgspec.Struct):
+    results: dict[str, _Seen]
+    reference: str
+
+    def __post_init__(self) -> None:
+        if self.reference not in self.results:
+            raise ValueError("the reference has no results")
 
 
 def see(reference: str, target: str | None, picture: Path) -> dict[str, Any]:
@@ -85,15 +105,18 @@ def check_golden(reference: str, target: str | None = None) -> dict[str, Any]:
     folder = locate(reference)
     golden = folder / GOLDEN_FOLDER
     try:
-        stored = json.loads((golden / "results.json").read_text())
-        results, fallback = stored["results"], stored["reference"]
-    except (OSError, ValueError, KeyError, TypeError) as exc:
+        stored = msgspec.json.decode((golden / "results.json").read_bytes(), type=_Stored)
+    except (OSError, ValueError) as exc:
         raise ManifestError(
             f"{folder} has no golden picture that can be read", "`harrier convert` writes one into its bundles"
         ) from exc
+    try:
+        read_picture(folder / GOLDEN_PICTURE)
+    except ConfigError as exc:
+        raise ManifestError(exc.cause, "copy or convert the bundle again") from exc
     now = see(reference, target, folder / GOLDEN_PICTURE)
-    of = now["target"] if now["target"] in results else fallback
-    then = results[of]
+    of = now["target"] if now["target"] in stored.results else stored.reference
+    then = msgspec.structs.asdict(stored.results[of])
     if then["xyxy"] or now["xyxy"]:
         share = agreement(_predicted(then), _predicted(now))
     else:

@@ -60,7 +60,11 @@ class Member:
                 self._open_in_background()
                 return False
             model, self._arrived, self._opening = self._arrived, None, None
-            self._take(model)
+            try:
+                self._take(model)
+            except EdgeError as exc:  # the run goes on with the others
+                self.reason = exc.cause
+                return False
             log.info("target %s could be opened", self.target)
         if self.model and self.model.engine.lost:
             self.reason = self.model.engine.lost
@@ -110,8 +114,12 @@ class Member:
         self.model = self._arrived = None
 
     def _take(self, model: Model) -> None:
+        try:
+            self._preprocess = _preprocessor(model, self._options)
+        except BaseException:
+            model.close()
+            raise
         self.model = model
-        self._preprocess = _preprocessor(model, self._options)
 
     def _open_in_background(self) -> None:
         if self._opening and self._opening.is_alive():
@@ -211,17 +219,18 @@ def open_lineup(config: RunConfig) -> Lineup:
     trouble: EdgeError | None = None
     try:
         for target in targets:
-            opener = _opener(config, target, isolated=not members)
-            model, reason = None, ""
+            options = _options_of(engine, target, is_first=not members)
+            opener = _opener(config, options)
+            name, model, reason = mask_secrets(target), None, ""
             try:
                 model = opener()
             except (DeviceError, EngineLostError) as exc:
                 if not engine.fallback:
                     raise
                 trouble, reason = trouble or exc, exc.cause
-                log.warning("target %s cannot run now: %s", target, exc)
-            name = mask_secrets(target) or (model.target if model else "the first")
-            members.append(Member(name, engine, model, opener))
+                log.warning("target %s cannot run now: %s", name or "(the first)", exc)
+            name = name or (model.target if model else "the first")
+            members.append(Member(name, options, model, opener))
             members[-1].reason = reason
         _check_alike([member.model for member in members if member.model])
         if not any(member.model for member in members):
@@ -233,11 +242,14 @@ def open_lineup(config: RunConfig) -> Lineup:
     return Lineup(members)
 
 
-def _opener(config: RunConfig, target: str, isolated: bool) -> Callable[[], Model]:
-    """What opens a target; a fallback runs in this process, in which nothing can be restarted and nothing is late."""
-    options = msgspec.structs.replace(config.engine, target=target or None)
-    if not isolated:
-        options = msgspec.structs.replace(options, isolate=False, python=None, preprocess="cpu")
+def _options_of(engine: EngineSection, target: str, is_first: bool) -> EngineSection:
+    """How a target runs; a fallback does in this process, in which nothing can be restarted and nothing is late."""
+    options = msgspec.structs.replace(engine, target=target or None)
+    return options if is_first else msgspec.structs.replace(options, isolate=False, python=None, preprocess="cpu")
+
+
+def _opener(config: RunConfig, options: EngineSection) -> Callable[[], Model]:
+    """What opens a target."""
     name, labels, score = config.model or "", config.labels, config.thresholds.score
     return lambda: open_model(name, options, labels, score)
 

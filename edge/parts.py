@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from edge.config import RunConfig
 from edge.errors import ConfigError
 from edge.geometry.locator import open_locator
-from edge.geometry.regions import Regions
+from edge.geometry.regions import open_regions
 from edge.lineup import open_lineup
 from edge.model import Model
 from edge.pipeline import Pipeline
@@ -63,10 +63,11 @@ def check_parts(config: RunConfig) -> list[str]:
         model = lineup.model
         lines = [f"model   {model.name} ({model.target}, {model.manifest.decoder.family})"]
         lines += [f"fallback {member.target}" for member in lineup.members[1:] if member.model]
+        lines += [f"note    {note}" for member in lineup.members if member.model for note in member.model.notes]
         if config.tracking:
             resolve("trackers", config.tracking.tracker)
         open_locator(config.geometry, model.labels, config.thresholds.max_detections)
-        Regions(config.region, model.labels)
+        open_regions(config.region, model.labels, tracked=config.tracking is not None)
     finally:
         lineup.close()
     lines.append(f"source  {open_source(source_text).source_id}")

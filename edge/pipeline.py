@@ -14,7 +14,7 @@ from edge.errors import ConfigError, EngineError
 from edge.events import RegionEvent
 from edge.frame import Frame, FrameInfo
 from edge.geometry.locator import Locator, open_locator
-from edge.geometry.regions import Regions
+from edge.geometry.regions import Regions, open_regions
 from edge.lineup import Lineup, lineup_of
 from edge.model import Model
 from edge.nms import settings_of, suppress
@@ -47,6 +47,7 @@ class Pipeline:
     """
 
     camera_motion: Callable[[int, int], np.ndarray | None] | None = None
+    _tracker: Tracker | None = None
 
     def __init__(
         self, source: FrameSource, model: Model | Lineup, publishers: Sequence[Publisher], config: RunConfig
@@ -83,30 +84,28 @@ class Pipeline:
             ttl_ms=config.wire.ttl_ms,
             heartbeat_ms=config.wire.heartbeat_ms,
         )
-        self._tracker: Tracker | None = None
         self._locator: Locator | None = None
         self._regions: Regions | None = None
         self.result: Detections | Classification
         if model.decoder.kind == "detections":
             points = model.decoder.keypoint_count
             self._candidates = Detections(config.thresholds.max_candidates, points)
-            if config.tracking:
-                most, score = config.thresholds.max_detections, self.nms.score_threshold
-                self._tracker = open_tracker(config.tracking, score, most, points)
-                self._accept_weak(self._tracker)
-            moving = self._tracker is not None and self._tracker.predicts
-            self.result = self._found = Detections(config.thresholds.max_detections, points, moving)
+            most, score = config.thresholds.max_detections, self.nms.score_threshold
+            self._tracker = open_tracker(config.tracking, score, most, points, before=self._tracker)
+            self.result = self._found = Detections(most, points)
             if self._tracker:
-                self._found = Detections(config.thresholds.max_detections, points)
-            self._locator = open_locator(config.geometry, model.labels, config.thresholds.max_detections)
+                self._accept_weak(self._tracker)
+                self.result = Detections(most, points, self._tracker.predicts)
+            self._locator = open_locator(config.geometry, model.labels, most)
             if self._locator:
                 camera, base = self._locator.frame_ids
                 self.stream = msgspec.structs.replace(self.stream, frame_id=camera, base_frame_id=base)
-            self._regions = Regions(config.region, model.labels) if config.region else None
+            self._regions = open_regions(config.region, model.labels, tracked=self._tracker is not None)
         elif config.tracking or config.geometry.camera or config.region:
             cure = "remove [tracking], [geometry] and [[region]]"
             raise ConfigError(f"{model.name} names classes and finds no boxes to track or place", cure)
         else:
+            self._tracker = None
             self.result = Classification(min(_TOP_CLASSES, model.decoder.class_count or _TOP_CLASSES))
 
     def step(self, timeout_s: float | None = None) -> DetectionsMessage | ClassificationMessage:
@@ -256,7 +255,7 @@ class Pipeline:
             self.timings.hold()
             raise
         finally:
-            self.set_condition("degraded", lineup.reason)
+            self.set_condition("degraded", "; ".join(filter(None, (lineup.reason, self.source.picture_fault))))
             self.set_condition("fallback", lineup.model.target if lineup.active is not lineup.members[0] else "")
 
     def _select(self, result: Detections, geometry: Geometry, needs_nms: bool) -> None:

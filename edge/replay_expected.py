@@ -138,6 +138,7 @@ class _RecordedFrames:
 
     def __init__(self) -> None:
         self.source_id = "recording"
+        self.picture_fault = ""
         self._t_start_ns = monotonic_ns()
         self._frame: Frame | None = None
 

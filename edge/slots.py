@@ -110,8 +110,16 @@ def begin(name: str) -> Path | None:
 
 
 def confirm(name: str) -> None:
-    """The current version has proved itself."""
-    (_slot(name) / "trial.json").unlink(missing_ok=True)
+    """The current version has proved itself.
+
+    Raises: ConfigError when that cannot be noted.
+    """
+    try:
+        (_slot(name) / "trial.json").unlink(missing_ok=True)
+    except OSError as exc:
+        raise ConfigError(
+            f"it cannot be noted that {name} has proved itself ({exc.strerror})", "check rights and HARRIER_HOME"
+        ) from exc
 
 
 def roll_back(name: str) -> Path | None:

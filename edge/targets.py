@@ -1,5 +1,6 @@
 """Which target of a bundle runs here: the one that is named, or the best, and why not the others."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from edge.config import EngineSection
 from edge.embedded import tflite_custom_ops
 from edge.engines.base import Engine
 from edge.engines.worker import WorkerEngine
+from edge.engines.worker_child import RUNNERS
 from edge.errors import AcceleratorError, ConfigError, EngineError, ManifestError, MissingBackendError
 from edge.manifest import Manifest, Target, verify_file
 from edge.rebuild import fit_target
@@ -60,8 +62,8 @@ def load_engine(file: Path, options: EngineSection) -> Engine:
 def open_target(folder: Path, manifest: Manifest, options: EngineSection) -> Opened:
     """Return the engine of the target that `options` asks for: by name, by a server's URI, "auto", or the first here.
 
-    Raises: ManifestError for a target the bundle has not, and what the engine raises; where there was a choice, what
-    the first one raised.
+    Raises: ManifestError for a target the bundle has not, and what the engine raises; where there was a choice, an error
+    as the first one's that has the reasons of all.
     """
     wanted = options.target
     if wanted and "://" in wanted:
@@ -73,15 +75,17 @@ def open_target(folder: Path, manifest: Manifest, options: EngineSection) -> Ope
         order = list(manifest.targets)
         if wanted:
             order = ranked(folder, manifest, options, notes)
-    missing: MissingBackendError | AcceleratorError | None = None
+    failed: dict[str, MissingBackendError | AcceleratorError] = {}
     for name in order:
         if name not in manifest.targets:
             raise ManifestError(f"the bundle has no target '{name}'", did_you_mean(name, [*manifest.targets, "auto"]))
         try:
+            if options.python and name != wanted:
+                _check_portable(manifest.targets[name].file, options.python)
             opened = _local(name, folder, manifest, options)
         except (MissingBackendError, AcceleratorError) as exc:
             notes.append(f"target '{name}' was passed over: {exc}")
-            missing = missing or exc
+            failed[name] = exc
             continue
         if wanted == "auto":
             notes += [
@@ -89,7 +93,9 @@ def open_target(folder: Path, manifest: Manifest, options: EngineSection) -> Ope
             ]
         opened.notes = notes
         return opened
-    raise missing or ManifestError(f"{folder} has no targets", "add [targets.tflite] with a file")
+    if not failed:
+        raise ManifestError(f"{folder} has no targets", "add [targets.tflite] with a file")
+    raise _none_of(failed)
 
 
 def ranked(folder: Path, manifest: Manifest, options: EngineSection, notes: list[str]) -> list[str]:
@@ -111,6 +117,24 @@ def ranked(folder: Path, manifest: Manifest, options: EngineSection, notes: list
         speed = precisions.index(precision) if precision in precisions else len(precisions)
         worth.append((_KINDS.index(kind), speed, place, name))
     return [name for *_, name in sorted(worth)]
+
+
+def _check_portable(file: str, python: str) -> None:
+    """Raise MissingBackendError for a file that another interpreter than Harrier's own does not run."""
+    if Path(file).suffix.lower().lstrip(".") not in RUNNERS:
+        raise MissingBackendError(f"{python} cannot run {file}", "leave out python for this target")
+
+
+def _none_of(failed: Mapping[str, MissingBackendError | AcceleratorError]) -> MissingBackendError | AcceleratorError:
+    """The error of the first target that was passed over, with the reasons of the others."""
+    first = next(iter(failed.values()))
+    names: dict[str, list[str]] = {}
+    for name, exc in failed.items():
+        names.setdefault(exc.cause, []).append(name)
+    if len(names) == 1:
+        return first
+    causes = "; ".join(f"{', '.join(those)}: {cause}" for cause, those in names.items())
+    return type(first)(f"no target runs here ({causes})", "; or ".join(dict.fromkeys(e.cure for e in failed.values())))
 
 
 def _kind(file: Path, options: EngineSection) -> str:

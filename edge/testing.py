@@ -35,6 +35,7 @@ class MemorySource:
 
     def __init__(self, images: Sequence[np.ndarray], frames: int | None = None) -> None:
         self.source_id = "memory"
+        self.picture_fault = ""
         self.state = "streaming"
         self._images = list(images)
         self._frames = frames
@@ -199,6 +200,13 @@ def check_tracker(tracker: Tracker, capacity: int = 16) -> None:
     after = _tracked(tracker, capacity, t_first_ns=10**9)
     assert len(after) == 2, f"two objects have the numbers {sorted(after)} after a reset"
     assert not before & after, "a number was given again after a reset"
+    tracker.next_id = next_id = max(before | after) + 1000
+    assert min(_tracked(tracker, capacity, t_first_ns=10**11)) >= next_id, "next_id must be where numbers go on"
+    tracker.reset()
+    tracker.set_high_score(0.85)
+    assert len(_tracked(tracker, capacity, t_first_ns=2 * 10**11)) == 1, "what has 0.8 does not begin a track now"
+    tracker.set_high_score(0.5)
+    assert len(_tracked(tracker, capacity, t_first_ns=3 * 10**11)) == 2, "what has 0.8 begins a track again"
     empty, into = Detections(capacity), Detections(capacity, moving=tracker.predicts)
     tracker.update(empty, into, 10**12)
     assert into.count == 0, f"{into.count} objects long after the last was seen"

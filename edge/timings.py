@@ -81,8 +81,8 @@ class StageTimings:
     def after(self, count: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
         """Return what was measured after the first `count` steps; from any thread.
 
-        First how many of those steps have left the ring, then copies of the others, oldest first: (N, S) stages,
-        (N,) wall times and (N,) ages, all int64 ns.
+        First how many of those steps have left the ring (of a full one the oldest, too: it may be refilled just now),
+        then copies of the others, oldest first: (N, S) stages, (N,) wall times and (N,) ages, all int64 ns.
         """
         end = self.count
         first = max(count, end - self.capacity)

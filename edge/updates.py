@@ -15,7 +15,7 @@ import msgspec
 
 from edge import slots
 from edge.config import RunConfig
-from edge.errors import EdgeError, EngineError, ManifestError
+from edge.errors import ConfigError, EdgeError, EngineError, ManifestError
 from edge.health import Health
 from edge.lineup import Lineup, open_lineup
 from edge.pipeline import Pipeline
@@ -216,7 +216,11 @@ class Updater:
         if not name:
             log.warning("the new model was taken back: %s", reason)
             return
-        back = slots.roll_back(name)
+        back = None
+        try:
+            back = slots.roll_back(name)
+        except ConfigError as exc:  # the one before runs all the same; the next start tries the new one again
+            log.warning("update: %s", exc)
         log.warning("model %s: version %s was taken back (%s)", name, self._refused and self._refused.name, reason)
         self._running = back or self._running
 

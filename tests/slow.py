@@ -1,10 +1,12 @@
 """The folders and files that `./run test --unit` leaves out, by what makes them slow."""
 
 SLOW = (
-    *("bench", "sources"),  # real time passes: soaks, stalls, reconnecting
+    *("bench", "sources", "faults"),  # real time passes: soaks, stalls, reconnecting
     *("test_catalogue.py", "test_cli.py", "test_client.py", "test_demo.py", "test_integrate.py"),  # several processes
     "engines/test_worker.py",  # several processes, started again and again
     *("firmware", "publishers/test_browser_page.py", "publishers/test_ros2_rclpy.py"),  # compilers, emulator, browser
+    "engines/test_kserve_triton.py",  # a real server
+    *("web/test_web_command.py", "web/test_web_page.py"),  # processes, a browser
     *("test_accuracy.py", "test_recipes.py"),  # whole models, trainings
     *("evaluation/test_evaluation_command.py", "evaluation/test_evaluation_explain.py", "calibration/test_pictures.py"),
     *("convert/test_convert_parts.py", "convert/test_convert_run.py", "convert/test_edgetpu_compile.py"),

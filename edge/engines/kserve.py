@@ -23,6 +23,7 @@ log = logging.getLogger("harrier")
 
 _RETRY_S = (0.05, 2.0)
 _CLOSE_S = 0.5
+_LET_GO_S = 0.01
 _MOST_STALE = 64
 _CURE = "it is tried again; name a fallback = [...] in [engine] for the time until then"
 
@@ -98,7 +99,11 @@ class KserveEngine:
         self._take_restored()
         regions = [region for region in (self._tensors.input_region, self._tensors.output_region) if region]
         if not self.lost:
-            _forget(self._link, [*self._stale, *(region.name for region in regions)], time.monotonic() + _CLOSE_S)
+            until_s = time.monotonic() + _CLOSE_S
+            left = _forget(self._link, [*self._stale, *(region.name for region in regions)], until_s)
+            while left and time.monotonic() < until_s:  # a server answers first and lets go of memory then
+                time.sleep(_LET_GO_S)
+                left = _forget(self._link, left, until_s)
         for region in regions:
             region.close()
         self._link.close()
@@ -147,17 +152,19 @@ class KserveEngine:
         model = plain.model
         _forget(self._link, left_behind(), until_s)
         regions: list[Region] = []
+        known: list[str] = []
         try:
             for specs in (model.inputs, model.outputs if not model.open_outputs else []):
                 if specs:
                     regions.append(Region(specs))
                     self._link.register(regions[-1], until_s)
+                    known.append(regions[-1].name)
             source, target = regions[0], regions[1] if len(regions) > 1 else None
             outputs = target.arrays if target else plain.outputs
             shared = Exchange(model, "shared", source.arrays, outputs, source, target)
             self._infer(shared, until_s)
         except BaseException:
-            self._stale += _forget(self._link, [region.name for region in regions], until_s)
+            self._stale += _forget(self._link, known, until_s)
             for region in regions:
                 region.close()
             raise

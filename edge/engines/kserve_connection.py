@@ -22,6 +22,7 @@ class Connection:
     def __init__(self, host: str, port: int, tls: ssl.SSLContext | None, connect_s: float, until_s: float) -> None:
         self.until_s = until_s
         self.sent = False
+        self._response: http.client.HTTPResponse | None = None
         self._socket: socket.socket = socket.create_connection(
             (host, port), min(connect_s, max(until_s - time.monotonic(), 0.001))
         )
@@ -33,7 +34,6 @@ class Connection:
         except BaseException:
             self._socket.close()
             raise
-        self._response: http.client.HTTPResponse | None = None
 
     @property
     def complete(self) -> bool:
@@ -58,7 +58,8 @@ class Connection:
 
         Raises: OSError, TimeoutError.
         """
-        self.sent, self._response = False, None
+        self.sent = False
+        self._drop_response()
         for block in blocks:
             while block:
                 self._wait_at_most()
@@ -84,7 +85,13 @@ class Connection:
 
     def close(self) -> None:
         """Hang up."""
+        self._drop_response()
         self._socket.close()
+
+    def _drop_response(self) -> None:
+        if self._response:
+            self._response.close()
+            self._response = None
 
     def _wait_at_most(self) -> None:
         left_s = self.until_s - time.monotonic()

@@ -1,5 +1,6 @@
 """ONNX models through ONNX Runtime, with the execution providers the user lists."""
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,11 +9,13 @@ import numpy as np
 import onnxruntime as ort
 
 from edge.config import EngineSection
-from edge.errors import ConfigError, EngineError
+from edge.errors import AcceleratorError, ConfigError, EngineError
 from edge.structs import did_you_mean
 from edge.tensor import Layout, TensorSpec
 
 __all__ = ["OnnxRuntimeEngine"]
+
+log = logging.getLogger("harrier")
 
 _DTYPES = {
     "tensor(float)": np.float32,
@@ -130,12 +133,25 @@ def _load(path: Path, options: EngineSection) -> ort.InferenceSession:
     # threads that spin between two runs would burn a core and the battery; within a run they still do
     settings.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        return ort.InferenceSession(str(path), settings, providers=options.providers)
+        session = ort.InferenceSession(str(path), settings, providers=options.providers)
     except Exception as exc:  # the pybind11 exceptions of ONNX Runtime derive from Exception alone
         raise EngineError(
             f"{path.name} is not an ONNX model this runtime can load ({_first_line(exc)})",
             "check that the file is complete, or export it again",
         ) from exc
+    _check_providers(options.providers, session.get_providers())
+    return session
+
+
+def _check_providers(wanted: Sequence[str], used: Sequence[str]) -> None:
+    """Raise AcceleratorError where ONNX Runtime took the CPU, which it does without a word, and nobody listed it."""
+    left = [provider for provider in wanted if provider not in used]
+    if not left:
+        return
+    if not set(wanted) & set(used):
+        cure = 'install what it needs (its own log says what), or list "CPUExecutionProvider", too'
+        raise AcceleratorError(f"ONNX Runtime cannot use {', '.join(left)} here", cure)
+    log.warning("ONNX Runtime cannot use %s here; %s runs the model", ", ".join(left), used[0])
 
 
 def _spec(node: ort.NodeArg, is_image: bool) -> TensorSpec:

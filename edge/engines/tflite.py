@@ -37,7 +37,8 @@ def interpreter_missing() -> "RunnerError | None":
     if _broken:
         return RunnerError(_broken, "pip install 'numpy<2' for tflite-runtime, or a wheel for this system", "missing")
     package = "ai-edge-litert" if sys.version_info >= (3, 10) else "tflite-runtime"
-    return RunnerError("no TensorFlow Lite interpreter is installed", "pip install " + package, "missing")
+    pip = "pip" if __name__.startswith("edge.") else sys.executable + " -m pip"  # elsewhere that is another Python's
+    return RunnerError("no TensorFlow Lite interpreter is installed", pip + " install " + package, "missing")
 
 
 def open_runner(path, options):  # type: ignore[no-untyped-def]

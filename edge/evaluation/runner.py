@@ -64,6 +64,7 @@ class OneFrameSource:
 
     def __init__(self) -> None:
         self.source_id = "evaluation"
+        self.picture_fault = ""
         self._image: np.ndarray | None = None
         self._seq = 0
 

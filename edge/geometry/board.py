@@ -21,6 +21,7 @@ _DICTIONARIES = {
 _LIKELY = ("DICT_4X4_1000", "DICT_5X5_1000", "DICT_6X6_1000", "DICT_7X7_1000", "DICT_ARUCO_ORIGINAL")
 _FEWEST_CORNERS = 8  # of a ChArUco board, which may stick out of the picture
 _SEARCH_PX = 1280  # a chessboard is looked for in a picture of this width at most
+_GUESS_PX = 640  # and one of another size, of which there are two dozen, in this: each takes a second at 1280
 _WINDOW_PARTS = 0.3  # of the distance between corners: what a corner is refined in
 _MOST_WINDOW_PX = 25
 
@@ -105,6 +106,9 @@ def other_board(board: Board, image: np.ndarray) -> str:
             ids = detector.detectMarkers(grey)[1]
             if ids is not None and len(ids) >= 4:
                 return f"{len(ids)} markers of {name}"
+    if grey.shape[1] > _GUESS_PX:
+        height = round(grey.shape[0] * _GUESS_PX / grey.shape[1])
+        grey = cv2.resize(grey, (_GUESS_PX, height), interpolation=cv2.INTER_AREA)
     columns, rows = board.inner_wh
     near = [(columns + x, rows + y) for y in (-2, -1, 0, 1, 2) for x in (-2, -1, 0, 1, 2)]
     sizes = sorted({(max(s), min(s)) for s in near} - {(max(columns, rows), min(columns, rows))}, key=lambda s: -sum(s))

@@ -71,9 +71,9 @@ class RegionTracks:
         sides (N, regions) int8, 0 where the track is too near an edge to tell; points (N, lines, 2) float64, px.
         """
         changes: list[Change] = []
+        rows = self._rows(track_ids, classes, t_ns, changes)  # first: who is seen again is not gone, whatever the gap
         if t_ns > self._forget_ns:
             self._forget(t_ns, changes)
-        rows = self._rows(track_ids, classes, t_ns, changes)
         at = np.array(rows, np.int64)
         other = sides != self._side.take(at, axis=0)
         if self._unsettled or np.count_nonzero(other):  # quicker than any()

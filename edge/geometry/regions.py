@@ -13,9 +13,21 @@ from edge.geometry.region_tracks import Change, RegionTracks
 from edge.geometry_config import RegionSection
 from edge.structs import did_you_mean
 
-__all__ = ["Regions"]
+__all__ = ["Regions", "open_regions"]
 
 _NO_POINTS = np.empty((0, 0, 2))
+
+
+def open_regions(sections: Sequence[RegionSection], labels: Sequence[str], tracked: bool) -> "Regions | None":
+    """Return the regions of a configuration, None where it has none; tracked: whether detections will have tracks.
+
+    Raises: ConfigError for a zone or line without tracks, and as `Regions` does.
+    """
+    for section in sections:
+        if section.kind in ("zone", "line") and not tracked:
+            cause = f"the {section.kind} '{section.name}' needs tracks, and nothing is tracked"
+            raise ConfigError(cause, "add [tracking] to the configuration, or run with --track")
+    return Regions(sections, labels) if sections else None
 
 
 class Regions:

@@ -3,20 +3,23 @@
 import logging
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
 
 from edge.clock import monotonic_ns, unix_ns_from_monotonic_ns
-from edge.errors import ConfigError, EdgeError, PublishError
+from edge.errors import EdgeError
 from edge.frame import Frame
 from edge.publishers import mcap_encoding as encoding
-from edge.publishers.base import PublisherBase, PublisherOptions, options_of
+from edge.publishers.base import PublisherBase, options_of
 from edge.publishers.mcap_disk import DiskWriter, WritingOptions
 from edge.publishers.mcap_folder import RecordingFolder
+from edge.publishers.mcap_options import McapOptions, check_recording, file_mb, make_folder
 from edge.publishers.mcap_schemas import (
     ANNOTATIONS,
     CALIBRATION,
@@ -41,51 +44,18 @@ from edge.wire.messages import (
     StatusMessage,
 )
 
-__all__ = ["McapOptions", "McapPublisher"]
+__all__ = ["McapPublisher"]
 
 log = logging.getLogger("harrier")
 
 _MB = 1_000_000
-_FILE_MB = 256
 _MESSAGES, _PICTURES = 4096, 6  # that may wait to be encoded
+_Item = tuple[Message, int, np.ndarray | None, np.ndarray | None]
+"""A message, when it was sent; or (0) one that was sent before, its picture, the times of its step's stages."""
+
 _RECORDED = ("detections", "classification", "heartbeat", "status", "hello", "labels", "region")
-_OF_FOLDERS = ("max_mb", "max_s", "total_mb", "name", "ring_s", "after_s", "trigger", "start")
 _LOOK_S = 0.25
 _JITTER_NS = 2_000_000  # a camera that is this early skips no picture
-
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
-
-
-class McapOptions(PublisherOptions):
-    """pictures: jpeg of `quality`, png (as the camera gave them) or none; of every `every`-th result, at most max_hz.
-
-    A folder: `name` begins its files' names; each ends after max_mb (0: a quarter of total_mb, 256 at most) or max_s,
-    all together take total_mb (0 for any amount), min_free_mb stay free on the disk: the oldest are deleted. start:
-    whether it records from the start on. ring_s: only keep that many seconds in memory, and write them and after_s more
-    when `trigger` asks for it. memory_mb: what may wait there. flush_s: how much a crash may cost; sync: also one of
-    the power. camera: a camera file.
-    """
-
-    pictures: Literal["jpeg", "png", "none"] = "jpeg"
-    quality: Annotated[int, msgspec.Meta(ge=1, le=100)] = 90
-    every: Positive = 1
-    max_hz: NotNegative = 0.0
-    name: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][\w.-]{0,63}$")] = "harrier"
-    max_mb: Count = 0
-    max_s: Annotated[float, msgspec.Meta(gt=0)] = 600.0
-    total_mb: Count = 4000
-    min_free_mb: Count = 200
-    flush_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 1.0
-    sync: bool = True
-    compression: Literal["none", "lz4", "zstd"] = "none"
-    memory_mb: Positive = 64
-    ring_s: NotNegative = 0.0
-    after_s: NotNegative = 5.0
-    trigger: str = ""
-    start: bool = True
-    camera: str = ""
 
 
 class McapPublisher(PublisherBase):
@@ -102,22 +72,7 @@ class McapPublisher(PublisherBase):
 
         Raises: ConfigError, PublishError when the place cannot be written.
         """
-        options = options_of(uri, McapOptions)
-        if options.format not in ("", "json"):
-            raise ConfigError(f"{uri.safe_text}: a recording holds JSON and protobuf", "leave out format=")
-        if not uri.rest:
-            raise ConfigError("mcap:// names no file and no folder", "write mcap://drive.mcap or mcap://recordings")
-        conditions = conditions_of(options.trigger, uri.safe_text)
-        if conditions and not options.ring_s:
-            raise ConfigError(f"{uri.safe_text}: trigger keeps a ring, and there is none", "add ring_s=20")
-        _check_place(uri)
-        if options.total_mb and options.total_mb < 2 * _max_mb(options):
-            raise ConfigError(
-                f"{uri.safe_text}: {options.total_mb} MB do not hold two files of {_max_mb(options)} MB",
-                "raise total_mb, or lower max_mb",
-            )
-        if options.camera:
-            encoding.calibration_of(Path(options.camera), 0)
+        check_recording(uri)
 
     def __init__(self, uri: Uri) -> None:
         self.check(uri)
@@ -130,7 +85,7 @@ class McapPublisher(PublisherBase):
         single = path.suffix == ".mcap"
         place = path if single else RecordingFolder(path, options.name, options.total_mb, options.min_free_mb)
         writing = WritingOptions(
-            max_bytes=0 if single else _max_mb(options) * _MB,
+            max_bytes=0 if single else file_mb(options) * _MB,
             max_s=0 if single else options.max_s,
             flush_s=options.flush_s,
             sync=options.sync,
@@ -139,16 +94,18 @@ class McapPublisher(PublisherBase):
             ring_s=options.ring_s,
         )
         if not single:
-            _make_folder(path)
+            make_folder(path)
         self._disk = DiskWriter(place, writing, on=options.start and not options.ring_s)
         if options.camera:
             data = encoding.calibration_of(Path(options.camera), unix_ns_from_monotonic_ns(monotonic_ns()))
             self._disk.keep("camera", Entry(CALIBRATION, 0, 0, 0, data))
         self._frame_id = "camera"
-        self._queue: SimpleQueue[tuple[Message, int, np.ndarray | None, np.ndarray | None] | None] = SimpleQueue()
+        self._waiting: deque[_Item | Callable[[], None]] = deque()
+        self._wake: SimpleQueue[bool] = SimpleQueue()  # False to end
         self._free: SimpleQueue[np.ndarray] = SimpleQueue()
         self._made = self._shown = self._missed = 0
         self._failed = ""
+        self._asked: bool | None = None  # whether to record, until that is done
         self._t_due_ns = 0
         self.wants_frames = bool(options.ring_s) or options.start
         self._thread = threading.Thread(target=self._run, name=f"encode {path}", daemon=True)
@@ -157,7 +114,7 @@ class McapPublisher(PublisherBase):
     @property
     def recording(self) -> bool:
         """Whether what comes now will be on the disk."""
-        return self._disk.active
+        return self._disk.active if self._asked is None else self._asked
 
     @property
     def file(self) -> Path | None:
@@ -169,10 +126,12 @@ class McapPublisher(PublisherBase):
         if message.kind not in _RECORDED:
             return
         most = _MESSAGES if isinstance(message, ResultMessage) else 2 * _MESSAGES
-        if self._queue.qsize() >= most:
+        if len(self._waiting) >= most:
             self._missed += 1
             return
-        self._queue.put((message, monotonic_ns(), None, None))
+        self._waiting.append((message, monotonic_ns(), None, None))
+        if not self.wants_frames or not isinstance(message, ResultMessage):
+            self._wake.put(True)  # else the picture comes at once, and the thread would take its time from the loop
 
     def show(self, frame: Frame, message: DetectionsMessage | ClassificationMessage) -> None:
         """Copy the picture where it is to be recorded, and the times of the step's stages."""
@@ -185,10 +144,35 @@ class McapPublisher(PublisherBase):
             else:
                 np.copyto(buffer, frame.image)
         if buffer is not None or newest_ns is not None:
-            self._queue.put((message, 0, buffer, newest_ns))
+            self._waiting.append((message, 0, buffer, newest_ns))
+        self._wake.put(True)
 
     def trigger(self, reason: str) -> None:
         """Keep what the ring holds and what comes in the next after_s; without a ring: mark this moment."""
+        self._do(partial(self._keep, reason))
+
+    def record(self, on: bool) -> None:
+        """Record all that comes, or stop doing so; with a ring, go back to it."""
+        self._asked = on
+        self.wants_frames = on or bool(self._options.ring_s)
+        self._do(partial(self._record, on))
+
+    def close(self, drain_s: float = 0.5) -> None:
+        """Write what is queued and finish the file; calling it twice is allowed."""
+        deadline = time.monotonic() + drain_s
+        self._wake.put(False)
+        self._thread.join(drain_s)
+        self._disk.close(max(0.0, deadline - time.monotonic()) + 1.0)
+        self._tell()
+
+    def _do(self, action: Callable[[], None]) -> None:
+        """Have it done behind what was sent before."""
+        self._waiting.append(action)
+        self._wake.put(True)
+
+    # On the thread.
+
+    def _keep(self, reason: str) -> None:
         now = monotonic_ns()
         record = TriggerRecord(reason=reason, t_event_ns=unix_ns_from_monotonic_ns(now))
         self._disk.put(Entry(TRIGGER, now, now, 0, msgspec.json.encode(record)))
@@ -197,32 +181,24 @@ class McapPublisher(PublisherBase):
             log.info("recording %s: kept for %s", self.address, reason)
             self._disk.save(reason, self._options.after_s)
 
-    def record(self, on: bool) -> None:
-        """Record all that comes, or stop doing so; with a ring, go back to it."""
+    def _record(self, on: bool) -> None:
         self._disk.record(on)
-        self.wants_frames = on or bool(self._options.ring_s)
-
-    def close(self, drain_s: float = 0.5) -> None:
-        """Write what is queued and finish the file; calling it twice is allowed."""
-        deadline = time.monotonic() + drain_s
-        self._queue.put(None)
-        self._thread.join(drain_s)
-        self._disk.close(max(0.0, deadline - time.monotonic()) + 1.0)
-        self._tell()
-
-    # On the thread.
+        self._asked = None
 
     def _run(self) -> None:
         try:
-            while True:
+            going_on = True
+            while going_on:
                 try:
-                    item = self._queue.get(timeout=_LOOK_S)
+                    going_on = self._wake.get(timeout=_LOOK_S)
                 except Empty:
-                    self._tell()
-                    continue
-                if item is None:
-                    return
-                self._take(*item)
+                    pass
+                while self._waiting:
+                    item = self._waiting.popleft()
+                    if isinstance(item, tuple):
+                        self._take(*item)
+                    else:
+                        item()
                 self._tell()
         except Exception as exc:  # a defect: the loop goes on, and the run says that nothing is recorded
             self.failure = f"stopped recording ({exc!r}): report this as a defect"
@@ -285,7 +261,7 @@ class McapPublisher(PublisherBase):
             if reason and self._disk.active:
                 self._disk.save(reason, self._options.after_s)  # it only goes on for longer
             elif reason:
-                self.trigger(reason)
+                self._keep(reason)
 
     # On the loop's thread.
 
@@ -322,32 +298,3 @@ def _times_of(message: Message, now_ns: int) -> tuple[int, int]:
     if isinstance(message, RegionMessage) and message.t_event_local_ns is not None:
         return now_ns, message.t_event_local_ns
     return now_ns, now_ns
-
-
-def _max_mb(options: McapOptions) -> int:
-    return options.max_mb or (max(1, min(_FILE_MB, options.total_mb // 4)) if options.total_mb else _FILE_MB)
-
-
-def _check_place(uri: Uri) -> None:
-    path = Path(uri.rest).expanduser()
-    if path.suffix == ".mcap":
-        for option in _OF_FOLDERS:
-            if option in uri.query:
-                raise ConfigError(
-                    f"{uri.safe_text}: {option} is for a folder, not for one file",
-                    f"write mcap://{path.parent}?{option}=",
-                )
-        if not path.parent.is_dir():
-            raise PublishError(f"cannot write {path} (there is no folder {path.parent})", f"mkdir -p {path.parent}")
-    elif path.exists() and not path.is_dir():
-        raise PublishError(f"{path} is no folder", "give a folder, or a name that ends in .mcap")
-
-
-def _make_folder(path: Path) -> None:
-    """Raises: PublishError when it cannot be written."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise PublishError(
-            f"cannot make the folder {path} ({exc.strerror})", "check the path and its permissions"
-        ) from exc

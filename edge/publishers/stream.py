@@ -29,9 +29,10 @@ class _Writer(PublisherBase):
     Heartbeats are not written, nor, as lines, greetings and labels: every line says its labels itself.
     """
 
-    def __init__(self, stream: BinaryIO, address: str, options: PublisherOptions) -> None:
+    def __init__(self, stream: BinaryIO, address: str, options: PublisherOptions, torn: bool = False) -> None:
         super().__init__(address, options.format or "json")
         self._stream = stream
+        self._torn = torn and self.format == "json"  # the line before has no end yet
         self._written = _WRITTEN.get(self.format, _ALL)
         self._queue: queue.Queue[Message | None] = queue.Queue(_QUEUE_LENGTH)
         self._thread = threading.Thread(target=self._run, name=f"publish {address}", daemon=True)
@@ -69,7 +70,6 @@ class _Writer(PublisherBase):
             self.failure = f"stopped writing ({exc!r}): report this as a defect"
 
     def _write(self) -> None:
-        torn = False
         while (message := self._queue.get()) is not None:
             if self.reader_gone:
                 self.dropped += 1
@@ -80,13 +80,13 @@ class _Writer(PublisherBase):
                 self.failure = str(exc)
                 self.dropped += 1
                 continue
-            view = memoryview(b"\n" + payload if torn and self.format == "json" else payload)  # a torn line ends first
+            view = memoryview(b"\n" + payload if self._torn else payload)
             try:
                 while view:
-                    view, torn = view[self._stream.write(view) or 0 :], True
+                    view, self._torn = view[self._stream.write(view) or 0 :], self.format == "json"
                 self._stream.flush()
                 self.sent += 1
-                self.failure, torn = "", False
+                self.failure, self._torn = "", False
             except BrokenPipeError:
                 self.failure, self.reader_gone = "the reader closed it", True
                 self.dropped += 1
@@ -142,7 +142,7 @@ class FilePublisher(_Writer):
             stream = path.open("ab", buffering=0)
         except (OSError, ValueError) as exc:
             raise PublishError(f"cannot write {path} ({exc})", "check that the folder exists and is writable") from exc
-        super().__init__(stream, str(path), options)
+        super().__init__(stream, str(path), options, torn=_ends_amid_a_line(path))
 
     def close(self, drain_s: float = 0.5) -> None:
         """Write what is queued and close the file."""
@@ -150,3 +150,15 @@ class FilePublisher(_Writer):
         if not self._thread.is_alive():
             with contextlib.suppress(OSError):  # a full disk was told when it was met
                 self._stream.close()
+
+
+def _ends_amid_a_line(path: Path) -> bool:
+    """Whether a file was cut where somebody wrote it, as by a power cut; also where it cannot be read."""
+    try:
+        if not path.is_file() or not path.stat().st_size:
+            return False
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except OSError:
+        return True

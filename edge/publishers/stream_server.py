@@ -4,6 +4,7 @@ import contextlib
 import errno
 import logging
 import os
+import resource
 import selectors
 import socket
 import ssl
@@ -33,6 +34,7 @@ _READERS_AT_ONCE = 4  # about 40 us
 _READERS_AT_A_TIME = 16  # about 0.1 ms of work
 _REST_S = 50e-6
 _NO_ROOM_PAUSE_NS = 100_000_000
+_RESERVED_FDS = 32  # for a camera, a port or an engine that is opened again
 _LOG_PERIOD_NS = 1_000_000_000
 
 
@@ -176,10 +178,12 @@ class StreamServer(PublisherBase):
             sock, peer = self._server.accept()
         except OSError as exc:
             if exc.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                # whoever calls stays in the queue and would wake us at once
-                self.failure = f"no new reader can connect ({exc.strerror}): raise `ulimit -n`"
-                self._listen_again_ns = time.monotonic_ns() + _NO_ROOM_PAUSE_NS
-                self._selector.unregister(self._server)
+                self._rest(str(exc.strerror))
+            return
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if most != resource.RLIM_INFINITY and sock.fileno() >= most - _RESERVED_FDS:  # the lowest free number
+            sock.close()
+            self._rest("the last descriptors are the camera's")
             return
         self.failure = ""
         address = _name_of(sock, peer)
@@ -195,6 +199,12 @@ class StreamServer(PublisherBase):
         client = self._clients[sock] = StreamClient(sock, address, self._channel)
         self._selector.register(sock, selectors.EVENT_READ)
         self._flush(client)
+
+    def _rest(self, reason: str) -> None:
+        """Listen again a little later: whoever calls stays in the queue and would wake us at once."""
+        self.failure = f"no new reader can connect ({reason}): raise `ulimit -n`"
+        self._listen_again_ns = time.monotonic_ns() + _NO_ROOM_PAUSE_NS
+        self._selector.unregister(self._server)
 
     def _prepared(self, sock: socket.socket) -> socket.socket:
         sock.setblocking(False)

@@ -18,6 +18,7 @@ from edge.sources.capture import (
     Grabbed,
 )
 from edge.sources.link import Link
+from edge.sources.picture_watch import PictureWatch
 from edge.sources.slot import LatestFrame
 from edge.sources.state import SourceEvent, SourceState, SourceStats
 from edge.uri import mask_secrets
@@ -41,6 +42,7 @@ class FrameSource:
         self.source_id = source_id
         self.live = self._spare.live
         self.options = self._spare.options
+        self._pictures = PictureWatch(self.options.frozen_s, self.options.blank_s)
         self._changed = threading.Condition()  # guards everything below
         self._slot = LatestFrame()
         self._state: SourceState = "connecting"
@@ -67,6 +69,11 @@ class FrameSource:
     def state(self) -> SourceState:
         """The present state: connecting, streaming, stalled, lost, ended or closed."""
         return self._state
+
+    @property
+    def picture_fault(self) -> str:
+        """Why a camera's picture cannot be trusted, "" while it can: it is frozen, or black."""
+        return self._pictures.fault
 
     @property
     def stats(self) -> SourceStats:
@@ -242,6 +249,10 @@ class FrameSource:
         if early_s > 0 and link.stop.wait(early_s):
             return
         height_px, width_px = grabbed.image.shape[:2]
+        if self.live and grabbed.timestamp_quality != "generated":
+            if link.frames == 0:  # of another camera perhaps
+                self._pictures = PictureWatch(self.options.frozen_s, self.options.blank_s)
+            self._pictures.look(grabbed.image, grabbed.t_capture_ns)
         with self._changed:
             while self._slot.fresh and not self.live and not link.stop.is_set():
                 self._changed.wait()

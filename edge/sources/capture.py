@@ -20,6 +20,7 @@ __all__ = [
 ]
 
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
+_SecondsOrOff = Annotated[float, msgspec.Meta(ge=0)]
 
 LOST_AFTER_TIMEOUTS = 2
 """A silent device is `stalled` after one read_timeout_s, lost after this many; a hiccup is no reconnect."""
@@ -32,7 +33,8 @@ class SourceOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
 
     open_timeout_s: from opening to the first frame. read_timeout_s: silence until the source is `stalled`;
     after twice that it is `lost`. reconnect: try again after a loss, waiting backoff_s, then twice as long
-    each time, at most backoff_max_s.
+    each time, at most backoff_max_s. frozen_s, blank_s: for how long a camera's picture may stay exactly the same, and
+    black or of one colour, before results are `degraded`; 0 for ever (`edge.sources.picture_watch`).
     """
 
     open_timeout_s: Seconds = 10.0
@@ -40,6 +42,8 @@ class SourceOptions(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
     reconnect: bool = True
     backoff_s: Seconds = 0.5
     backoff_max_s: Seconds = 10.0
+    frozen_s: _SecondsOrOff = 10.0
+    blank_s: _SecondsOrOff = 3.0
 
     def wait_s(self, attempt: int) -> float:
         """Return the wait after failed attempt number `attempt`, from 0."""

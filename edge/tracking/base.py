@@ -18,11 +18,13 @@ class Tracker(Protocol):
     """Says which detections are the same object as before, by giving them the same track_ids.
 
     Built from the settings, how many detections a frame may have, and how many keypoints
-    each has. predicts: whether it fills `into.motion`. low_score: the weakest detections it makes use of.
+    each has. predicts: whether it fills `into.motion`. low_score: the weakest detections it makes use of. next_id: the
+    number the next track gets; one that goes on from another tracker is told where that one stopped.
     """
 
     predicts: ClassVar[bool]
     low_score: float
+    next_id: int
 
     def __init__(self, settings: TrackingSection, capacity: int, keypoint_count: int = 0) -> None: ...
 
@@ -51,14 +53,22 @@ class Tracker(Protocol):
         """Forget all tracks, as after a jump of the camera; numbers go on."""
 
 
-def open_tracker(settings: TrackingSection, score: float, capacity: int, keypoint_count: int) -> Tracker:
-    """Return the tracker that is configured; where it has no high_score, what has `score` (0 to 1) counts as seen.
+def open_tracker(
+    settings: TrackingSection | None, score: float, capacity: int, keypoint_count: int, before: Tracker | None = None
+) -> Tracker | None:
+    """Return the tracker that is configured, None for none.
 
+    Where it has no high_score, what has `score` (0 to 1) counts as seen. before: whose numbers go on, so that none is
+    given twice.
     Raises: ConfigError for a name that no tracker has.
     """
+    if settings is None:
+        return None
     if settings.high_score is None:
         settings = msgspec.structs.replace(settings, high_score=score)
     tracker: Tracker = resolve("trackers", settings.tracker)(settings, capacity, keypoint_count)
+    if before:
+        tracker.next_id = before.next_id
     return tracker
 
 

@@ -47,6 +47,15 @@ class ByteTracker:
         # in the precision of the scores: what has just the score counts
         self.low_score, self._high, self._new = (float(np.float32(limit)) for limit in score_limits(settings))
 
+    @property
+    def next_id(self) -> int:
+        """The number the next track gets."""
+        return self._table.next_id
+
+    @next_id.setter
+    def next_id(self, number: int) -> None:
+        self._table.next_id = number
+
     def reset(self) -> None:
         """Forget all tracks; numbers go on."""
         self._table.clear()

@@ -41,6 +41,15 @@ class IouTracker:
         limits = score_limits(msgspec.structs.replace(self._settings, high_score=score))
         _, self.low_score, self._new = limits
 
+    @property
+    def next_id(self) -> int:
+        """The number the next track gets."""
+        return self._table.next_id
+
+    @next_id.setter
+    def next_id(self, number: int) -> None:
+        self._table.next_id = number
+
     def reset(self) -> None:
         """Forget all tracks; numbers go on."""
         self._table.clear()

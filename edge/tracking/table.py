@@ -19,7 +19,8 @@ class TrackTable:
 
     states: of each row. hits: frames it was seen on while tentative. t_seen_ns: when last. These are lists: what is
     asked of them goes through a few dozen rows one by one. ids (T,) int32, -1 until confirmed, so that numbers are not
-    spent on false alarms. class_ids (T,) int32. columns: (T, ...) arrays of the tracker's own whose rows go with these.
+    spent on false alarms; next_id comes next. class_ids (T,) int32. columns: (T, ...) arrays of the tracker's own whose
+    rows go with these.
     """
 
     def __init__(self, settings: TrackingSection, columns: tuple[np.ndarray, ...] = ()) -> None:
@@ -32,7 +33,7 @@ class TrackTable:
         self._columns = tuple(column for column in (self.ids, self.class_ids, *columns) if column.size)
         self._min_hits = settings.min_hits
         self._max_lost_ns = int(settings.max_lost_s * 1e9)
-        self._next_id = 1
+        self.next_id = 1
 
     @property
     def count(self) -> int:
@@ -108,7 +109,7 @@ class TrackTable:
 
     def _confirm(self, row: int) -> None:
         self.states[row] = CONFIRMED
-        if self._next_id & NO_TRACK == NO_TRACK:
-            self._next_id = (self._next_id + 1) % NUMBERS
-        self.ids[row] = self._next_id
-        self._next_id = (self._next_id + 1) % NUMBERS
+        if self.next_id & NO_TRACK == NO_TRACK:
+            self.next_id = (self.next_id + 1) % NUMBERS
+        self.ids[row] = self.next_id
+        self.next_id = (self.next_id + 1) % NUMBERS

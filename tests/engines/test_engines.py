@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from onnx_models import node, save
 
@@ -12,6 +13,8 @@ from edge.config import EngineSection
 from edge.errors import AcceleratorError, ConfigError, EngineError
 from edge.targets import load_engine
 from edge.testing import check_engine
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 NULL_FILE = """
 [[inputs]]
@@ -102,6 +105,23 @@ def test_unknown_size_and_provider_are_explained(tmp_path):
         load_engine(onnx_file(tmp_path, rows="H"), EngineSection())
     with pytest.raises(ConfigError, match="did you mean 'CPUExecutionProvider'"):
         load_engine(onnx_file(tmp_path), EngineSection(providers=["CPUExecutionProvidr"]))
+
+
+def test_a_provider_that_is_not_used_is_told(tmp_path, monkeypatch, caplog):
+    """ONNX Runtime takes the CPU without a word where CUDA's libraries are not there."""
+    file, session = onnx_file(tmp_path), onnxruntime.InferenceSession
+
+    def without_cuda(path, settings, providers):
+        return session(path, settings, providers=[name for name in providers if name != "CUDAExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", without_cuda)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    with pytest.raises(AcceleratorError, match="cannot use CUDAExecutionProvider here"):
+        load_engine(file, EngineSection(providers=[CUDA]))
+    load_engine(file, EngineSection(providers=[CPU])).close()
+    assert not caplog.messages
+    load_engine(file, EngineSection(providers=[CUDA, CPU])).close()
+    assert caplog.messages == ["ONNX Runtime cannot use CUDAExecutionProvider here; CPUExecutionProvider runs the model"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from scenes import brown
 from edge.calibrate_camera import CalibrationJob, calibrate_camera, look_for_views
 from edge.camera_report import report_text
 from edge.errors import ConfigError
-from edge.geometry.board import BoardView, find_board, parse_board
+from edge.geometry.board import BoardView, find_board, other_board, parse_board
 from edge.geometry.calibration import calibrate
 from edge.geometry.camera import MountSection, read_camera, write_camera
 from edge.geometry.lens import Lens as FoundLens
@@ -110,6 +110,7 @@ def test_a_view_that_does_not_fit_is_dropped_by_name(chessboards):
         ("middle", "the corners cover only"),
         ("flat", "faces the camera squarely in all views"),
         ("bent", "the corners miss the lens model by"),
+        ("hardly tilted", "the focal length is known only to [1-9][0-9.]* %"),
     ],
 )
 def test_bad_sets_are_refused_with_the_reason(lens, chessboards, chosen, said):
@@ -121,6 +122,12 @@ def test_bad_sets_are_refused_with_the_reason(lens, chessboards, chosen, said):
         views = views_of(CHESSBOARD, [lens.picture(texture, *p) for p in poses(9, 2, 0.5, 0.6, (0.02, 0.02), 0.6)])
     elif chosen == "flat":
         views = views_of(CHESSBOARD, [lens.picture(texture, *p) for p in poses(9, 2, 0.3, 0.4, (0.3, 0.22), 0.02)])
+    elif chosen == "hardly tilted":
+        rng = np.random.default_rng(1)
+        views = views_of(CHESSBOARD, [lens.picture(texture, *p) for p in poses(9, 2, 0.35, 0.36, (0.3, 0.22), 0.22)])
+        for i, view in enumerate(views):
+            moved = view.image_px + rng.normal(0, 0.4, view.image_px.shape).astype(np.float32)
+            views[i] = BoardView(view.name, view.board_m, moved, view.edge_px)
     else:  # the paper was not flat: each view in its own way, else the lens would take it up
         for i, view in enumerate(views):
             bow = np.sin(view.board_m[:, 0] * 40 + i) * 3
@@ -180,6 +187,19 @@ def test_a_folder_becomes_a_camera_file_and_a_report(tmp_path, chessboards):
     assert (x * 520 + 325, y * 522 + 236) == pytest.approx((600, 40), abs=0.3)
 
 
+def test_a_lens_model_that_ends_inside_the_picture_is_refused(tmp_path, chessboards, monkeypatch):
+    def folding(*words) -> object:
+        found = calibrate(*words)
+        found.parameters[4:] = (-2.0, 0.0, 0.0, 0.0, 0.0)
+        return found
+
+    monkeypatch.setattr("edge.calibrate_camera.calibrate", folding)
+    job = CalibrationJob(folder_of(tmp_path, chessboards), parse_board(CHESSBOARD), tmp_path / "front.toml")
+    with pytest.raises(ConfigError, match="does not reach the outer [0-9]+ % of the picture"):
+        calibrate_camera(job)
+    assert not job.out.exists()
+
+
 def test_recalibrating_keeps_name_and_mount(tmp_path, chessboards):
     source, out = folder_of(tmp_path, chessboards), tmp_path / "front.toml"
     job = CalibrationJob(source, parse_board(CHESSBOARD), out, frame_id="front", report=tmp_path / "page.html")
@@ -219,6 +239,20 @@ def test_the_wrong_board_is_told(tmp_path, chessboards, board, said):
     source = folder_of(tmp_path, chessboards[:3])
     with pytest.raises(ConfigError, match=said):
         calibrate_camera(CalibrationJob(source, parse_board(board), tmp_path / "front.toml"))
+
+
+def test_the_wrong_board_is_guessed_in_a_small_picture(chessboards, monkeypatch):
+    """Two dozen sizes are tried, each of which takes a second in a picture of 1280 px."""
+    widths, look = [], cv2.findChessboardCorners
+
+    def find(image, *words, **more):
+        widths.append(image.shape[1])
+        return look(image, *words, **more)
+
+    monkeypatch.setattr(cv2, "findChessboardCorners", find)
+    large = cv2.resize(chessboards[4], (1920, 1440), interpolation=cv2.INTER_CUBIC)
+    assert other_board(parse_board("chessboard:9x7:0.025"), large) == "a chessboard of 9x6 inner corners"
+    assert max(widths) == 640
 
 
 def test_the_wrong_dictionary_is_told(tmp_path, charucos):

@@ -149,6 +149,12 @@ def test_all_parts_together_keep_nothing_from_frame_to_frame(catalogue, tmp_path
     assert peak < 64 * 1024  # of which the message itself is the most
 
 
+def test_lines_without_tracks_are_refused_rather_than_silent(steps):
+    line = RegionSection(name="gate", kind="line", points=[(0.5, 1.0), (0.5, 0.0)])
+    with pytest.raises(ConfigError, match="the line 'gate' needs tracks, and nothing is tracked"):
+        steps(RunConfig(region=[line]))
+
+
 def test_a_classifier_has_nothing_to_place(tmp_path: Path):
     (tmp_path / "m.null").write_text(CLASSIFIER)
     config = RunConfig(geometry=GeometrySection(camera=str(tmp_path / "front.toml")))
@@ -163,7 +169,14 @@ def test_a_classifier_has_nothing_to_place(tmp_path: Path):
     [
         ("[geometry]\ncamera = 'none.toml'\n", "none.toml"),
         ("[tracking]\ntracker = 'bytetrak'\n", "did you mean 'bytetrack'"),
-        ("[[region]]\nname = 'a'\nkind = 'zone'\nlabels = ['dog']\npoints = [[0, 0], [1, 0], [1, 1]]\n", "dog"),
+        (
+            "[[region]]\nname = 'a'\nkind = 'zone'\npoints = [[0, 0], [1, 0], [1, 1]]\n",
+            "the zone 'a' needs tracks, and nothing is tracked: add [tracking]",
+        ),
+        (
+            "[tracking]\n[[region]]\nname = 'a'\nkind = 'zone'\nlabels = ['dog']\npoints = [[0, 0], [1, 0], [1, 1]]\n",
+            "dog",
+        ),
     ],
 )
 def test_check_looks_at_camera_tracker_and_regions(catalogue, tmp_path, capsys, more, cause):

@@ -127,6 +127,23 @@ def test_fusing_is_surer_than_either():
         assert locator_of(sizes, mount).locate(seen, WH).range_m[0] == pytest.approx(distance, rel=0.03)
 
 
+def test_a_camera_that_nods_knows_less_of_what_it_looks_down_on():
+    """From above, a tilt that is off changes how tall things look: 1 / range by d(tan^2) of top and foot."""
+    true = TrueCamera(*WH, (700, 705), (650, 350), BENT, False, (0.2, 0.1, 4.0), 0.3, 0.7, 0.02)
+    foot = np.array([[3.5, 1.0]])
+    seen = detections_of(boxes_of(true, plates(foot, np.array([1.0]), np.array([0.5]), true.origin_m)))
+    known = {"person": ObjectSize(height_m=1.0, height_sigma_m=0.0)}
+    parts = []
+    for sigma in (0.0, 0.03):
+        mount = MountSection(pan_left_rad=0.3, tilt_down_rad=0.7, roll_right_rad=0.02, tilt_sigma_rad=sigma)
+        found = locator_of(known, mount, noise_px=0.5).locate(seen, WH)
+        parts.append(float(found.range_sigma_m[0] / found.range_m[0]))
+    distance = math.hypot(3.5 - 0.2, 1.0 - 0.1)
+    top, low = -(4.0 - 1.0) / distance, -4.0 / distance
+    nod = 0.03 * (low**2 - top**2) * distance / 1.0  # a part of the range
+    assert math.sqrt(parts[1] ** 2 - parts[0] ** 2) == pytest.approx(nod, rel=0.2)
+
+
 def test_estimates_that_contradict_each_other_are_less_sure():
     true = TrueCamera(*WH, (700, 705), (650, 350), BENT, False, (0.2, 0.1, 1.2), 0.3, 0.15, 0.02)
     feet = np.array([[8.0, 2.0], [8.0, 2.0]])

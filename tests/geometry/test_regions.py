@@ -136,6 +136,24 @@ def test_a_track_that_is_gone_has_left_and_a_short_gap_is_none():
     assert [e.kind for e in regions.events(at((500, 300), ids=[7]), WH, 20 * FRAME_NS)] == ["enter"]
 
 
+@pytest.mark.parametrize("lost_s", [0.0, 1.0])
+def test_who_is_on_every_frame_is_not_gone_however_slowly_they_come(lost_s):
+    """A frame every 1.2 s, as after a source that stalled: unseen is who is left out of a frame."""
+    sections = [
+        section("door", "zone", SQUARE, lost_s=lost_s, dwell_s=3.0),
+        section("gate", "line", [(0.5, 0.9), (0.5, 0.1)], lost_s=lost_s),
+    ]
+    regions, found = Regions(sections, LABELS), []
+    for i, point in enumerate([(450, 300), (450, 300), (550, 300), (550, 300), None, None]):
+        found += regions.events(at(point, ids=[7]) if point else at(), WH, i * 12 * FRAME_NS)
+    assert [(e.kind, e.lost, e.t_capture_ns // FRAME_NS) for e in found] == [
+        ("enter", False, 0),
+        ("cross", False, 24),
+        ("dwell", False, 36),
+        ("leave", True, 36),
+    ]
+
+
 def test_a_line_tells_the_direction_and_ends_at_its_ends():
     line = section("gate", "line", [(0.5, 0.8), (0.5, 0.4)])  # upwards at x = 500, y from 400 to 200
     assert [e.direction for e in walk(Regions([line], LABELS), [(400, 300), (600, 300)])] == ["left_to_right"]

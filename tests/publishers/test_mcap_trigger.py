@@ -80,7 +80,7 @@ def test_an_event_keeps_what_was_seen_before_and_after(tmp_path):
     for seq in range(5):
         publisher.send(detections(seq))
         publisher.show(frame(seq, (32, 24)), detections(seq))
-    wait_for(lambda: publisher._queue.empty(), "in the ring")
+    wait_for(lambda: not publisher._waiting, "in the ring")
     assert not list(tmp_path.iterdir())
     assert not publisher.recording
     publisher.send(region())
@@ -139,14 +139,15 @@ def test_a_ring_for_which_memory_is_too_small_says_so(tmp_path, caplog):
 def test_the_api_keeps_the_ring_and_the_button_records_on(tmp_path):
     publisher = ring_of(tmp_path, "&after_s=0")
     publisher.send(detections(0))
-    wait_for(lambda: publisher._queue.empty(), "in the ring")
+    wait_for(lambda: not publisher._waiting, "in the ring")
     publisher.trigger("the operator saw something")
     wait_for(lambda: publisher.sent and publisher.file is None, "a piece")
     publisher.send(detections(1))
-    wait_for(lambda: publisher._queue.empty(), "in the ring")
+    wait_for(lambda: not publisher._waiting, "in the ring")
     publisher.record(True)
     publisher.send(detections(2))
     wait_for(lambda: len(list(tmp_path.iterdir())) == 2 and publisher.file, "recording")
+    wait_for(lambda: not publisher._waiting, "taken")
     assert publisher.recording
     publisher.record(False)
     wait_for(lambda: publisher.file is None, "finished")

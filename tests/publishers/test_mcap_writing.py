@@ -97,7 +97,7 @@ def test_every_so_many_pictures_and_no_more_than_a_rate(tmp_path):
         for seq in range(10):
             publisher.send(detections(seq))
             publisher.show(frame(seq, (32, 24), t_capture_ns=10**9 + seq * 100_000_000), detections(seq))
-            wait_for(lambda: publisher._queue.empty(), "encoded")  # noqa: B023
+            wait_for(lambda: not publisher._waiting, "encoded")  # noqa: B023
         publisher.close(5.0)
         assert [m.sequence for m in messages_of(path) if m.topic == "/camera/image"] == wanted
         assert numbers_in(path) == list(range(10))  # every result, whatever pictures are left out
@@ -145,7 +145,7 @@ def test_files_rotate_and_each_can_be_read_alone(tmp_path):
         message = detections(seq)
         publisher.send(message)
         publisher.show(frame(seq), message)
-        wait_for(lambda: publisher._queue.empty(), "encoded")
+        wait_for(lambda: not publisher._waiting, "encoded")
     publisher.close(5.0)
     files = sorted(tmp_path.iterdir())
     assert len(files) >= 3
@@ -329,7 +329,7 @@ def test_recording_can_be_ended_and_begun_again(tmp_path):
     publisher = publisher_of(tmp_path, "start=off&flush_s=0.05")
     assert not publisher.wants_frames
     publisher.send(detections(0))
-    wait_for(lambda: publisher._queue.empty(), "taken")
+    wait_for(lambda: not publisher._waiting, "taken")
     publisher.record(True)
     assert publisher.recording
     assert publisher.wants_frames
@@ -339,7 +339,7 @@ def test_recording_can_be_ended_and_begun_again(tmp_path):
     wait_for(lambda: publisher.file is None, "finished")
     assert not publisher.recording
     publisher.send(detections(2))
-    wait_for(lambda: publisher._queue.empty(), "taken")
+    wait_for(lambda: not publisher._waiting, "taken")
     publisher.record(True)
     publisher.send(detections(3))
     publisher.close(5.0)

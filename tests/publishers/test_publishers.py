@@ -183,6 +183,22 @@ def test_a_full_disk_that_has_room_again_is_written_again(tmp_path):
     assert (publisher.sent, publisher.dropped) == (2, 1)
 
 
+@pytest.mark.parametrize(
+    ("there", "left"), [(b"", 0), (b'{"whole":1}\n', 1), (b'{"whole":1}\n{"cut', 2), (b'{"cut', 1)]
+)
+def test_a_line_that_a_power_cut_left_costs_no_other(tmp_path, there, left):
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(there)
+    publisher = FilePublisher(parse_uri(f"file://{path}"))
+    publisher.send(status(1))
+    publisher.send(status(2))
+    publisher.close()
+    lines = path.read_bytes().splitlines()
+    assert len(lines) == left + 2
+    assert [json.loads(line)["seq"] for line in lines[left:]] == [1, 2]
+    assert path.read_bytes().startswith(there)
+
+
 def test_a_named_pipe_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(PublishError, match="named pipe"):

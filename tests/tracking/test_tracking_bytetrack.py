@@ -32,6 +32,16 @@ def test_tentative_confirmed_coasting_lost_found_and_removed():
     assert watched.see([box(216, 200)]) == [2]  # removed: that is another one
 
 
+@pytest.mark.parametrize(("gap_s", "number"), [(0.9, 1), (1.1, 2)])
+def test_max_lost_s_is_how_long_a_number_is_kept(gap_s, number):
+    watched = Watched(TrackingSection(max_lost_s=1.0, coast_s=0))
+    for i in range(10):
+        watched.see([box(100 + 4 * i, 200)])
+    there = box(136 + 120 * gap_s, 200)  # right where its velocity leads
+    watched.see([there], dt_s=gap_s)
+    assert watched.see([there]) == [number]
+
+
 def test_a_false_alarm_takes_no_number():
     watched = Watched()
     watched.see([box(100, 200)])
@@ -68,6 +78,31 @@ def test_weak_detections_keep_a_track_but_begin_none():
     for i in range(5):
         ids = deaf.see([box(100, 200)], [0.9 if i < 3 else 0.15])
     assert ids == []
+
+
+def test_a_weak_detection_does_not_bring_back_who_was_lost():
+    """It keeps a track going that is being seen; of one that is not it is no proof (Zhang et al., section 3)."""
+    watched = Watched(TrackingSection(coast_s=0))
+    for _ in range(5):
+        watched.see([box(100, 200)])
+    assert watched.see([box(100, 200)], [0.3]) == [1]
+    assert watched.see([]) == []
+    assert watched.see([box(100, 200)], [0.3]) == []
+    assert watched.see([box(100, 200)], [0.9]) == [1]
+
+
+def test_what_is_found_again_near_by_has_about_its_size():
+    def number(part: float) -> int:
+        watched = Watched(TrackingSection(coast_s=0))
+        for i in range(10):
+            watched.see([box(100 + 4 * i, 200, 40, 40)])
+        watched.see(dt_s=0.3)
+        again = box(178, 200, 40 * part, 40 * part)
+        watched.see([again], dt_s=0.3)
+        return watched.see([again])[0]
+
+    assert [number(part) for part in (0.8, 1.0, 1.25)] == [1, 1, 1]
+    assert [number(part) for part in (0.6, 1.5)] == [2, 2]
 
 
 def test_what_stood_still_while_hidden_is_found_near_by():
@@ -185,7 +220,7 @@ def test_more_objects_than_room():
 
 def test_numbers_leave_out_what_the_wire_says_for_none():
     watched = Watched(TrackingSection(min_hits=1))
-    watched.tracker._table._next_id = 0xFFFE
+    watched.tracker.next_id = 0xFFFE
     assert watched.see([box(100 * i, 200) for i in range(1, 4)]) == [0xFFFE, 0x10000, 0x10001]
 
 

@@ -11,6 +11,7 @@ from edge.cli import main
 from edge.config import EngineSection, RunConfig, TrackingSection, read_config
 from edge.detections import Detections
 from edge.errors import ConfigError
+from edge.lineup import lineup_of
 from edge.model import open_model
 from edge.nms import NmsSettings, suppress
 from edge.pipeline import Pipeline
@@ -44,7 +45,7 @@ class Forgetful(IouTracker):
 
     def reset(self) -> None:
         super().reset()
-        self._table._next_id = 1
+        self.next_id = 1
 
 
 def test_the_contract_finds_what_is_broken():
@@ -149,6 +150,22 @@ def test_a_step_with_tracking_allocates_nothing_that_grows(astronaut):
     tracemalloc.stop()
     assert peak < 128 * 1024
     assert kept < 16 * 1024
+
+
+@pytest.mark.parametrize("tracker", ["bytetrack", "iou"])
+def test_numbers_go_on_when_another_model_takes_over_or_is_refused(astronaut, tmp_path, tracker):
+    pipeline, _ = pipeline_of([astronaut], TrackingSection(tracker=tracker, min_hits=1))
+
+    def number() -> int:
+        return pipeline.step().detections[0].track_id
+
+    assert [number(), number()] == [1, 1]
+    pipeline.use(lineup_of(open_model("face", pipeline.config.engine)))
+    assert [number(), number()] == [2, 2]
+    (tmp_path / "m.null").write_text(CLASSIFIER)
+    with pytest.raises(ConfigError, match="no boxes to track"):
+        pipeline.use(lineup_of(open_model(str(tmp_path / "m.null"), EngineSection())))
+    assert [number(), number()] == [3, 3]
 
 
 def test_the_camera_is_asked_for_its_motion(astronaut):

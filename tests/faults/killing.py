@@ -1,0 +1,181 @@
+"""Kills `harrier run` and `harrier model install` at random moments and looks at what is left.
+
+killing.py WORK SEED COUNT. Both run in forks of this process, so that 200 starts take seconds. What a publisher counts
+as sent is acknowledged; the
+count survives in memory that both processes share. Tells a JSON line for each kill, and a last one for the whole.
+"""
+
+import hashlib
+import json
+import mmap
+import os
+import random
+import signal
+import struct
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from broken_runs import null_bundle
+
+import edge.run  # noqa: F401
+from edge import slots
+from edge.cli import main
+from edge.errors import WireError
+from edge.manifest import read_manifest, verify_file
+from edge.publishers.base import PublisherBase
+from edge.publishers.mcap import McapPublisher
+from edge.publishers.stream import FilePublisher
+from edge.recording import Recording
+from edge.sources.synthetic import SyntheticSource  # noqa: F401
+from edge.wire.jsonl import decode
+
+LONGEST_S = 0.4
+CUT_SHARE = 0.2  # of the kills that a torn line follows, as after a power cut
+COMPLETE_EVERY = 20
+CONFIG = """
+model = "front"
+source = "synthetic://?fps=400&size=64x48"
+publish = ["file://{work}/results.jsonl", "mcap://{work}/recordings?{options}"]
+[update]
+shadow_frames = 5
+watch_s = 0.2
+"""
+RECORDING = "pictures=none&flush_s=0.02&min_free_mb=0&total_mb=0&sync=off"
+COUNTS = struct.Struct("QQ")
+END = b"\x89MCAP0\r\n"
+
+
+def told_to(counters: mmap.mmap, place: int) -> property:
+    """A count that outlives its process."""
+
+    def take(self: PublisherBase, count: int) -> None:
+        self.__dict__["sent"] = count
+        struct.pack_into("Q", counters, 8 * place, count)
+
+    return property(lambda self: self.__dict__["sent"], take)
+
+
+def forked(work: Callable[[], object], log: Path) -> int:
+    """Do something in another process, in a session of its own; return its id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 70
+    try:
+        os.setsid()
+        fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(fd, 1)
+        os.dup2(fd, 2)
+        code = int(work() or 0)
+    finally:
+        os._exit(code)
+
+
+class Killer:
+    """One folder of a robot, and what must hold in it after every kill."""
+
+    def __init__(self, work: Path, seed: int) -> None:
+        self.work, self.random = work, random.Random(seed)
+        os.environ["HARRIER_HOME"] = str(work / "home")
+        self.bundles = [str(null_bundle(work / f"bundle-{n}", 0.3 + n / 10, ballast=200_000)) for n in range(3)]
+        self.config = work / "run.toml"
+        self.config.write_text(CONFIG.format(work=work, options=RECORDING))
+        self.log, self.results = work / "log.txt", work / "results.jsonl"
+        self.counters = mmap.mmap(-1, COUNTS.size)
+        FilePublisher.sent = told_to(self.counters, 0)  # type: ignore[assignment, misc]
+        McapPublisher.sent = told_to(self.counters, 1)  # type: ignore[assignment, misc]
+        self.lines = 0  # whole ones that must be there for ever
+        assert self.waited(forked(lambda: main(["model", "install", self.bundles[0]]), self.log)) == 0
+
+    def waited(self, pid: int) -> int:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+    def round(self) -> dict:
+        """Kill both at a random moment; return what was acknowledged and what is there."""
+        self.counters[:] = bytes(COUNTS.size)
+        known = set(self.recordings())
+        alive_s = self.random.uniform(0.0, LONGEST_S)
+        run = forked(lambda: main(["run", str(self.config)]), self.log)
+        order = self.random.sample(self.bundles, 3)
+        installs = forked(lambda: [main(["model", "install", one]) for one in order] and 0, self.log)
+        time.sleep(alive_s)
+        for pid in self.random.sample([run, installs], 2):
+            os.kill(pid, signal.SIGKILL)
+            self.waited(pid)
+        lines, records = COUNTS.unpack(self.counters[:])
+        seen = self.whole_lines()
+        assert seen - self.lines >= lines, f"{lines} lines were acknowledged, {seen - self.lines} are there"
+        self.lines = seen
+        found = sum(len(list(Recording(path))) for path in self.recordings() if path not in known)
+        assert found >= records, f"{records} records were acknowledged, {found} are there"
+        self.look_at_models()
+        if self.random.random() < CUT_SHARE and self.lines:
+            os.truncate(self.results, self.results.stat().st_size - self.random.randint(1, 30))
+            self.lines -= 1
+        return {"alive_s": round(alive_s, 3), "lines": lines, "records": records, "found": found}
+
+    def recordings(self) -> list[Path]:
+        """All but those that were killed before their first byte."""
+        return sorted(path for path in (self.work / "recordings").glob("*.mcap") if path.stat().st_size)
+
+    def whole_lines(self) -> int:
+        count = 0
+        lines = self.results.read_bytes().split(b"\n") if self.results.exists() else []
+        for line in lines:
+            try:
+                decode(line)
+            except WireError:
+                continue
+            count += 1
+        return count
+
+    def look_at_models(self) -> None:
+        """Both versions are whole, and one runs."""
+        running = slots.current("front")
+        assert running is not None
+        assert "current" in slots.versions("front").values()
+        for version, mark in slots.versions("front").items():
+            if not mark:
+                continue  # an installation that did not get to its link
+            folder = running.parent / version
+            manifest = read_manifest(folder / "manifest.toml")
+            assert hashlib.sha256((folder / "manifest.toml").read_bytes()).hexdigest()[:12] == version
+            for target in manifest.targets.values():
+                verify_file(folder / target.file, target.sha256)
+        slots.on_trial("front")
+
+    def complete(self) -> float:
+        """The next start works, finishes what was cut, and ends well; return how many seconds it took."""
+        begin = time.monotonic()
+        code = self.waited(forked(lambda: main(["run", str(self.config), "--frames", "10"]), self.log))
+        took_s = time.monotonic() - begin
+        assert code == 0, self.log.read_text()[-3000:]
+        for path in self.recordings():
+            assert path.read_bytes().endswith(END), path
+        seen = self.whole_lines()
+        assert seen >= self.lines + 10, f"{self.lines} lines before, {seen} after 10 more results"
+        self.lines = seen
+        for path in self.recordings()[:-1]:
+            path.unlink()  # as total_mb would; else every start looks at all of them
+        return took_s
+
+
+def kill(work: Path, seed: int, count: int) -> None:
+    killer = Killer(work, seed)
+    starts = []
+    for number in range(1, count + 1):
+        print(json.dumps(killer.round()), flush=True)
+        if number % COMPLETE_EVERY == 0 or number == count:
+            starts.append(round(killer.complete(), 3))
+    code = killer.waited(forked(lambda: main(["model", "install", killer.bundles[1]]), killer.log))
+    assert code == 0
+    left = [path.name for path in (work / "home/installed/front/versions").iterdir()]
+    assert len(left) <= 2, left
+    assert "Traceback" not in killer.log.read_text(), killer.log.read_text()[-5000:]
+    print(json.dumps({"starts_s": starts, "lines": killer.lines}), flush=True)
+
+
+if __name__ == "__main__":
+    kill(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
