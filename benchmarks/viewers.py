@@ -2,8 +2,9 @@
 
 The three take turns of some seconds, and a second run without the page tells how much is noise. Viewers are a process
 of their own, of lower priority where this one is preferred, since on a robot they are other machines; it does what five
-browsers do: ask for each picture when the one before has come, and hear the state. A turn is all that the loop does for a frame: the step without the wait for its frame, and the copy for the viewers, which
-comes after the result was published.
+browsers do: ask for each picture when the one before has come, and hear the state. A turn is all that the loop does for
+a frame: the step without the wait for its frame, and the copy for the viewers, which comes after the result was
+published.
 """
 
 import asyncio
@@ -84,9 +85,8 @@ def _turn(pipeline: Pipeline) -> np.ndarray:
 
 def _report(turns_ms: list[list[np.ndarray]], pictures: int) -> bool:
     steps = sum(len(turn) for turn in turns_ms[0])
-    print(
-        f"\na turn of the loop, face model, {FPS} frames/s of 1280x720, {TURNS} turns of {TURN_S:g} s each: {steps} steps"
-    )
+    size = f"{TURNS} turns of {TURN_S:g} s each, {steps} steps"
+    print(f"\na turn of the loop, face model, {FPS} frames/s of 1280x720, {size}")
     for name, turns in zip(NAMES, turns_ms, strict=True):
         p50, p90, p99 = np.percentile(np.concatenate(turns), (50, 90, 99))
         print(f"  {name:20} p50 {p50:7.3f}  p90 {p90:7.3f}  p99 {p99:7.3f} ms")

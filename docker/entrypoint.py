@@ -91,7 +91,7 @@ def main() -> int:
     if trouble:
         print(f"harrier: {trouble}", file=sys.stderr)
         return 4
-    os.execvp("tini", ["tini", "--", "/opt/harrier/bin/harrier", *sys.argv[1:]])
+    return os.execvp("tini", ["tini", "--", "/opt/harrier/bin/harrier", *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 #!/opt/harrier/bin/python -IS
 """Is Harrier in this container well? Exit code 0 while fresh results are published, else 1; the last word is printed.
 
-`harrier run` gives signs of life to the socket NOTIFY_SOCKET, as it does under systemd: from its own loop, and only with
-fresh results. This program is that socket for a few seconds, whatever the publishers are.
+`harrier run` gives signs of life to the socket NOTIFY_SOCKET, as it does under systemd: from its own loop, and only
+with fresh results. This program is that socket for a few seconds, whatever the publishers are.
 
 Docker only marks a container as unhealthy. With HARRIER_RESTART_AFTER_S a run that was well once and has given no sign
 for that long is ended, so that the restart policy starts it anew; the stack of every thread is then in its log.

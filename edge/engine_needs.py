@@ -14,6 +14,7 @@ from edge.config import EngineSection
 from edge.engines import tensorrt_library
 from edge.engines.driver import driver_problem, gpu_capability
 from edge.engines.tensorrt_words import REBUILD
+from edge.engines.worker_process import foreign_environment
 from edge.errors import AcceleratorError, ConfigError, MissingBackendError
 from edge.manifest import Manifest, Target, sha256_of
 
@@ -75,8 +76,9 @@ def tensorrt_versions(python: str | None = None) -> Mapping[str, str]:
     if python is None:
         return tensorrt_library.versions()
     command = [python, "-c", _ASK, str(tensorrt_library.__file__)]
+    env = None if python == sys.executable else foreign_environment()  # as a worker has it
     try:
-        run = subprocess.run(command, capture_output=True, text=True, timeout=_ASK_S, check=False)
+        run = subprocess.run(command, capture_output=True, text=True, timeout=_ASK_S, check=False, env=env)
     except (OSError, subprocess.TimeoutExpired) as exc:
         raise ConfigError(f"engine.python: {python} does not run ({exc})", "give the path of a Python") from exc
     try:

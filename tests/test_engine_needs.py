@@ -128,9 +128,11 @@ def test_another_interpreter_is_asked_in_its_own_process_once(tmp_path, monkeypa
         "open(__file__ + '.asked', 'a').write('x')\nprint('hello of a library')\n"
         "__version__ = '8.5.2.2'\nclass Runtime: pass\n"
     )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", "/what/is/meant/for/this/interpreter")
+    monkeypatch.setenv("PYTHONHOME", "/breaks/another/one")
     python = tmp_path / "python"
-    python.symlink_to(sys.executable)
+    python.write_text(f'#!/bin/sh\n[ -z "$PYTHONPATH" ] && PYTHONPATH={tmp_path} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
     for _ in range(2):
         assert tensorrt_versions(str(python)).get("tensorrt") == "8.5.2.2"
     assert (tmp_path / "tensorrt.py.asked").read_text() == "x"

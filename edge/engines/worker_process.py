@@ -16,7 +16,7 @@ from edge.clock import monotonic_ns
 from edge.engines.worker_child import HEADER, RUN, send
 from edge.errors import ConfigError
 
-__all__ = ["CHILD", "WorkerProcess", "python_version"]
+__all__ = ["CHILD", "WorkerProcess", "foreign_environment", "python_version"]
 
 log = logging.getLogger("harrier")
 
@@ -41,7 +41,6 @@ class WorkerProcess:
         self._name = name
         self._channel, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         command = [python, "-u", str(CHILD), str(other.fileno()), str(memory_fd)]
-        unwanted = _FOREIGN if foreign else ()
         try:
             self._popen = subprocess.Popen(
                 command,
@@ -50,7 +49,7 @@ class WorkerProcess:
                 stderr=subprocess.STDOUT,
                 pass_fds=(other.fileno(), memory_fd),
                 start_new_session=True,  # Ctrl-C is for the parent, and all it starts can be ended at once
-                env={key: value for key, value in os.environ.items() if key not in unwanted},
+                env=foreign_environment() if foreign else None,
             )
         except OSError as exc:
             self._channel.close()
@@ -218,11 +217,22 @@ class WorkerProcess:
         return got
 
 
+def foreign_environment() -> dict[str, str]:
+    """Return the environment for another interpreter."""
+    return {key: value for key, value in os.environ.items() if key not in _FOREIGN}
+
+
 def python_version(python: str) -> tuple[int, int] | None:
     """Return (major, minor) of an interpreter, None where the program is none."""
     ask = "import sys; print(sys.version_info[0], sys.version_info[1])"
     try:
-        said = subprocess.run([python, "-c", ask], stdin=subprocess.DEVNULL, capture_output=True, timeout=10).stdout
+        said = subprocess.run(
+            [python, "-c", ask],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=10,
+            env=foreign_environment(),
+        ).stdout
         major, minor = said.decode("ascii").strip("() \n").replace(",", "").split()
         return int(major), int(minor)
     except (OSError, ValueError, subprocess.TimeoutExpired):

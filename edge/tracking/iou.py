@@ -48,6 +48,7 @@ class IouTracker:
 
     @next_id.setter
     def next_id(self, number: int) -> None:
+        """Go on with this number, which is higher than those given."""
         self._table.next_id = number
 
     def reset(self) -> None:

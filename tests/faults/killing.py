@@ -1,8 +1,8 @@
 """Kills `harrier run` and `harrier model install` at random moments and looks at what is left.
 
 killing.py WORK SEED COUNT. Both run in forks of this process, so that 200 starts take seconds. What a publisher counts
-as sent is acknowledged; the
-count survives in memory that both processes share. Tells a JSON line for each kill, and a last one for the whole.
+as sent is acknowledged; the count survives in memory that both processes share. Tells a JSON line for each kill, and a
+last one for the whole.
 """
 
 import hashlib

@@ -1,12 +1,13 @@
 """Cameras that go, come back, stand still, see nothing, change their size or send damaged frames."""
 
+import os
 import signal
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from broken_runs import PATIENCE_S, Camera, Reader, null_bundle, running, wait_for
+from broken_runs import PATIENCE_S, Camera, Reader, Run, null_bundle, running, wait_for
 
 RTSP_SERVER = Path(__file__).resolve().parents[1] / "sources/rtsp_server.py"
 PYTHON = "/usr/bin/python3"
@@ -140,6 +141,61 @@ def test_frames_that_change_their_size_and_damaged_ones_cost_themselves_only(tmp
             if has_pictures(one)
         }
         assert seen == set(sizes)
+
+
+CALIBRATED = """
+frame_id = "front"
+width_px = 512
+height_px = 512
+[intrinsics]
+fx_px = 400.0
+fy_px = 400.0
+cx_px = 255.5
+cy_px = 255.5
+"""
+
+
+def test_tracks_and_positions_when_the_frames_change_their_size(tmp_path, camera, catalogue, measured):
+    """Promise: tracking and regions go on with every size, positions with every size of the calibration's shape; at a
+
+    frame of another shape the run ends with one line: no position is better than a wrong one.
+    """
+    catalogue("face")
+    home = os.environ.get("HARRIER_HOME", "")
+    (tmp_path / "camera.toml").write_text(CALIBRATED)
+    source = camera.uri(f"fps=30&size=512x512&picture={catalogue('astronaut')}/astronaut.png")
+    config = CONFIG.format(model="face", source=source) + EVERYTHING.format(camera=tmp_path / "camera.toml")
+    run = Run(tmp_path, config, HARRIER_HOME=home)
+    try:
+        with Reader(run.address) as reader:
+            bearings = []
+            for order, size in (("ok", 512), ("resize 320 320", 320), ("resize 700 700", 700)):
+                camera.tell(order)
+                found = reader.result(lambda m: m.frame == (size, size) and m.detections).detections[0]  # noqa: B023
+                bearings.append(found.bearing_rad[0])
+            assert max(bearings) - min(bearings) < 0.02
+            camera.tell("resize 320 240")
+            assert run.process.wait(PATIENCE_S) == 2
+    finally:
+        run.process.kill()
+        run.process.wait()
+    assert "Traceback" not in run.log
+    last = next(line for line in reversed(run.log.splitlines()) if line.startswith("harrier: "))
+    assert last.startswith(
+        "harrier: frames of 320x240 have another shape than the 512x512 of the calibration of 'front'"
+    )
+
+
+EVERYTHING = """
+[tracking]
+min_hits = 1
+[geometry]
+camera = "{camera}"
+[[region]]
+name = "left"
+kind = "zone"
+points = [[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]]
+"""
 
 
 def has_mcap() -> bool:

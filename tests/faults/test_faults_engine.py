@@ -43,7 +43,7 @@ def wait_for_engine(run: Run, other_than: int = 0) -> int:
 @pytest.mark.parametrize("fallback", [False, True], ids=["alone", "with a fallback"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hangs"])
 def test_an_engine_that_dies_or_hangs_is_replaced(tmp_path, measured, number, fallback):
-    """Promise: one frame is late by deadline_ms; a fallback runs it, without one it is lost and results wait for a start.
+    """Promise: one frame is late by deadline_ms; a fallback runs it, else it is lost and results wait for a start.
 
     Whichever target runs, what it says is its own: the second gives half the score.
     """

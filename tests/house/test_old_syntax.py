@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tree import modules, path_of
 
+from edge.engines.cuda import _BINDINGS
 from edge.engines.worker_child import RUNNERS
 
 FOLDER = "edge.engines"
@@ -26,9 +27,11 @@ for name in names:
 
 
 def portable_modules() -> list[str]:
-    """The program of a worker, the runners it can load, and whatever these import of their folder."""
+    """The program of a worker, the runners and bindings it can load, and whatever these import of their folder."""
     found: list[str] = []
-    wanted = [f"{FOLDER}.worker_child", *(f"{FOLDER}.{name}" for name in sorted(set(RUNNERS.values())))]
+    by_name = [*sorted(set(RUNNERS.values())), *(module for module, _ in _BINDINGS)]
+    wanted = [f"{FOLDER}.worker_child", *(f"{FOLDER}.{name}" for name in by_name)]
+    wanted.append(f"{FOLDER}.gpu_letterbox")  # for those who run a model without Harrier (docs/gpu-preprocessing.md)
     while wanted:
         module = wanted.pop(0)
         if module in modules() and module not in found:

@@ -185,6 +185,21 @@ def test_the_camera_is_asked_for_its_motion(astronaut):
     assert all(now > captured for captured, now in since)
 
 
+def test_what_the_camera_did_since_capture_is_in_the_prediction(astronaut):
+    pipeline, _ = pipeline_of([astronaut], TrackingSection())
+
+    def motion(t_previous_ns: int, t_current_ns: int) -> np.ndarray:
+        moved = np.eye(3)
+        moved[0, 2] = 40.0 * (t_previous_ns == pipeline.frame.info.t_capture_ns)  # px; still between frames
+        return moved
+
+    pipeline.camera_motion = motion
+    for _ in range(3):
+        (face,) = pipeline.step().detections or [None]
+    assert face.predicted_box[0] - face.box[0] == pytest.approx(40, abs=8)
+    assert face.predicted_box[1] - face.box[1] == pytest.approx(0, abs=3)
+
+
 def test_published_boxes_stay_in_the_picture_and_those_gone_are_left_out(astronaut):
     pipeline, _ = pipeline_of([astronaut], TrackingSection())
 
