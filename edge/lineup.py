@@ -159,6 +159,11 @@ class Lineup:
         first = self.members[0]
         return f"{first.target}: {first.reason}" if first.reason else ""
 
+    @property
+    def fallback(self) -> str:
+        """The target that runs in place of the first, "" while that one does."""
+        return "" if self.active is self.members[0] else self.active.target
+
     def infer(self, image: np.ndarray, laps: StageTimings) -> tuple[Model, Geometry]:
         """Return the model that ran `image` (H, W, 3) uint8 BGR and where its pixels went; its outputs are fresh.
 

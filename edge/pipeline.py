@@ -142,9 +142,8 @@ class Pipeline:
         if self._frame_wh != (frame.info.width_px, frame.info.height_px):
             self._frame_wh = (frame.info.width_px, frame.info.height_px)
             self.greet()
-        message = message_of(
-            frame.info, self.result, self.stream, self.flags, self._locator.locations if self._locator else None
-        )
+        locations = self._locator.locations if self._locator else None
+        message = message_of(frame.info, self.result, self.stream, self.flags, locations)
         self._publish(message)
         laps.lap(Stage.PUBLISH)
         laps.finish(frame.info.t_capture_ns, monotonic_ns())
@@ -161,18 +160,17 @@ class Pipeline:
     @property
     def flags(self) -> tuple[FlagName, ...]:
         """What readers must know of every message: stale while the newest result is older than its time to live."""
-        newest = self.t_newest_ns
-        fresh = newest is not None and (monotonic_ns() - newest) / 1e6 <= self.stream.ttl_ms
+        t_ns = self.t_newest_ns
+        fresh = t_ns is not None and (monotonic_ns() - t_ns) / 1e6 <= self.stream.ttl_ms
         return (*self.conditions, *(() if fresh else ("stale",)))
 
     def set_condition(self, flag: FlagName, reason: str) -> None:
         """Raise a flag of every message to come, or lower it with reason ""; a change is told as a status."""
         if reason == self.conditions.get(flag, ""):
             return
+        self.conditions.pop(flag, None)
         if reason:
             self.conditions[flag] = reason
-        else:
-            del self.conditions[flag]
         text = f"{flag}: {reason}" if reason else f"no longer {flag}"
         log.warning("%s", text)
         self.publish_status(self.state, text, monotonic_ns())
@@ -192,6 +190,8 @@ class Pipeline:
         Tracks begin anew, and readers are told the new model and its labels.
         Raises: ConfigError when its results do not fit what is configured; the old one then goes on.
         """
+        if self._regions and self.frame:
+            self._tell(self._regions.leave_all(), self.frame.info)
         old, self.lineup = self.lineup, lineup
         before, self.config = self.config, config or self.config
         try:
@@ -204,17 +204,14 @@ class Pipeline:
         return old
 
     def set_thresholds(self, score: float | None = None, iou: float | None = None) -> None:
-        """Let other thresholds (0 to 1; None: as before) hold from the next frame on; to be `ask`ed for.
-
-        Tracks go on; what counts as seen by the tracker follows the score from then on.
-        """
+        """Let other thresholds (0 to 1; None: as before) hold from the next frame on; tracks go on."""
         self.config = with_thresholds(self.config, score, iou)
         self.nms = settings_of(self.model.manifest.decoder, self.config.thresholds)
         if score is not None:
             self.lineup.accept_from(score)
-        if self._tracker:
-            if score is not None:
+            if self._tracker:
                 self._tracker.set_high_score(score)
+        if self._tracker:
             self._accept_weak(self._tracker)
 
     def greet(self) -> None:
@@ -227,6 +224,8 @@ class Pipeline:
 
         A source may have ended while its last frame is still on its way: that news waits for `at_end`.
         """
+        if at_end and self._regions and self.frame:
+            self._tell(self._regions.leave_all(), self.frame.info)
         for event in self.source.poll_events() + (self._held if at_end else []):
             if event.state == "ended" and not at_end:
                 self._held.append(event)
@@ -242,21 +241,19 @@ class Pipeline:
 
     def publish_status(self, state: SourceState, reason: str, t_event_ns: int) -> None:
         """Tell the readers what the source is doing since t_event_ns (CLOCK_MONOTONIC)."""
-        self.state = state
-        seq, engine = self.timings.count, self.model.target
+        self.state, seq, engine = state, self.timings.count, self.model.target
         self._publish(status_of(self.stream, seq, state, reason, t_event_ns, engine, self.flags))
 
     def _infer(self, image: np.ndarray) -> tuple[Model, Geometry]:
         """Let the line-up run the frame, and tell the readers where it is not the first engine that did."""
-        lineup = self.lineup
         try:
-            return lineup.infer(image, self.timings)
+            return self.lineup.infer(image, self.timings)
         except EngineError:
             self.timings.hold()
             raise
         finally:
-            self.set_condition("degraded", "; ".join(filter(None, (lineup.reason, self.source.picture_fault))))
-            self.set_condition("fallback", lineup.model.target if lineup.active is not lineup.members[0] else "")
+            self.set_condition("degraded", "; ".join(filter(None, (self.lineup.reason, self.source.picture_fault))))
+            self.set_condition("fallback", self.lineup.fallback)
 
     def _select(self, result: Detections, geometry: Geometry, needs_nms: bool) -> None:
         candidates = self._candidates
@@ -269,8 +266,7 @@ class Pipeline:
 
     def _accept_weak(self, tracker: Tracker) -> None:
         """Let weak detections pass the decoder and NMS, for the tracker to judge."""
-        score = self.nms.score_threshold
-        low = min(tracker.low_score, score)
+        low = min(tracker.low_score, score := self.nms.score_threshold)
         self.lineup.accept_from(low)
         # boxes blended by score stay what they are without the weak ones
         self.nms = msgspec.structs.replace(self.nms, score_threshold=low, blend_score=score)
@@ -287,12 +283,15 @@ class Pipeline:
     def _place(self, info: FrameInfo, result: Detections) -> None:
         frame_wh = (info.width_px, info.height_px)
         if self._regions:
-            self.region_events = self._regions.events(result, frame_wh, info.t_capture_ns)
-            for event in self.region_events:
-                log.info("region %s: %s, class %s, track %s", event.region, event.kind, event.class_id, event.track_id)
-                self._publish(region_of(event, info, self.stream, tuple(self.conditions)))
+            self._tell(self._regions.events(result, frame_wh, info.t_capture_ns), info)
         if self._locator:
             self._locator.locate(result, frame_wh)
+
+    def _tell(self, events: list[RegionEvent], info: FrameInfo) -> None:
+        self.region_events = events
+        for event in events:
+            log.info("region %s: %s, class %s, track %s", event.region, event.kind, event.class_id, event.track_id)
+            self._publish(region_of(event, info, self.stream, tuple(self.conditions)))
 
     def _publish(self, message: Message) -> None:
         for publisher in self.publishers:

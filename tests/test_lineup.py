@@ -243,6 +243,50 @@ def test_check_names_the_fallbacks(bundle):
     assert "fallback second" in check_parts(config)
 
 
+def test_check_says_why_targets_were_passed_over(bundle, monkeypatch):
+    config = config_of(bundle, target="auto", fallback=[])
+    config.source = "synthetic://"
+    assert "note    target 'second' was not needed: 'first' is quicker" in check_parts(config)
+
+
+def test_preprocessing_on_the_gpu_is_not_the_fallbacks(bundle, monkeypatch):
+    def open_model(name, options, labels, score):
+        if options.target == "first":
+            raise AcceleratorError("there is no GPU 0", "plug it in")
+        return model.open_model(name, options, labels, score)
+
+    monkeypatch.setattr("edge.lineup.open_model", open_model)
+    config = config_of(bundle, preprocess="gpu")
+    lineup = open_lineup(config)
+    pipeline = Pipeline(MemorySource([np.zeros((8, 8, 3), np.uint8)]), lineup, [], config)
+    assert top_score(pipeline.step()) == 0.6
+    lineup.close()
+
+
+def test_a_target_that_is_opened_later_and_cannot_be_used_ends_no_run(bundle, monkeypatch):
+    """As TensorRT that is back, with preprocess = "gpu" and without NVRTC."""
+    refusals, opened = [1], []
+
+    def open_model(name, options, labels, score):
+        if options.target == "first" and refusals and refusals.pop():
+            raise AcceleratorError("there is no GPU 0", "plug it in")
+        opened.append(model.open_model(name, options, labels, score))
+        return opened[-1]
+
+    monkeypatch.setattr("edge.lineup.open_model", open_model)
+    config = config_of(bundle, preprocess="gpu", retry_s=0.01)
+    lineup = open_lineup(config)
+    pipeline = Pipeline(MemorySource([np.zeros((8, 8, 3), np.uint8)], frames=10_000), lineup, [], config)
+    until = time.monotonic() + 10
+    while "cannot fill its input on the GPU" not in pipeline.lineup.reason:
+        assert top_score(pipeline.step()) == 0.6
+        assert time.monotonic() < until, "it was never opened"
+        time.sleep(0.005)
+    assert top_score(pipeline.step()) == 0.6
+    lineup.close()
+    assert not [one for one in opened if len(one.engine.inputs)], "it was not closed"
+
+
 def test_a_run_goes_on_while_the_only_engine_is_lost(bundle, monkeypatch, tmp_path):
     config = config_of(bundle, fallback=[])
     config.source, config.publish = "synthetic://?fps=200", [f"file://{tmp_path}/out.jsonl?format=json"]
@@ -289,7 +333,7 @@ def test_a_lineup_that_does_not_fit_the_configuration_changes_nothing(catalogue,
     lineup.close()
 
 
-def test_a_servers_token_is_told_to_nobody(bundle, monkeypatch):
+def test_a_servers_token_is_told_to_nobody(bundle, monkeypatch, caplog):
     def refuse(name, options, labels, score):
         if "://" in (options.target or ""):
             raise EngineLostError("the server does not answer", "look at it")
@@ -303,4 +347,6 @@ def test_a_servers_token_is_told_to_nobody(bundle, monkeypatch):
     pipeline.step()
     assert "the server does not answer" in statuses(publisher)[0]
     assert not any("secret1" in repr(message) for message in publisher.messages)
+    assert "cannot run now" in caplog.text
+    assert "secret1" not in caplog.text
     lineup.close()

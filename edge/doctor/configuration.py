@@ -5,24 +5,29 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
+
 from edge.bundle import MANIFEST_NAME, locate
+from edge.catalogue import home
 from edge.config import EngineSection, RunConfig, read_config
 from edge.doctor.cameras import Camera, cameras_of
 from edge.doctor.devices import group_cure, may_use
-from edge.doctor.finding import Finding, ok, problem, warning
+from edge.doctor.finding import Finding, note, ok, problem, warning
 from edge.doctor.interpreters import Interpreter, interpreter, own_interpreter
 from edge.doctor.machine import Machine
 from edge.doctor.serial_ports import console_cure, console_on
 from edge.doctor.targets import Trouble, file_trouble, target_trouble
-from edge.errors import EdgeError
+from edge.engines.kserve_address import address_of
+from edge.errors import EdgeError, MissingBackendError
 from edge.manifest import read_manifest
-from edge.registry import PLUGS
+from edge.registry import PLUGS, resolve
 from edge.sources.address import source_uri
 from edge.uri import Uri, parse_uri
 
 __all__ = ["config_findings"]
 
 _GSTREAMER = ("gst", "csi")
+_NOT_BUILT = "an engine that does not fit this board cannot be built again"
 _WORKER_NEEDS = "a worker in that interpreter needs numpy and what runs the model"
 
 
@@ -63,8 +68,24 @@ def _source(machine: Machine, config: RunConfig) -> Iterator[Finding]:
             yield problem("config.source", uri.safe_text, "nvargus-daemon is not active", why, cure)
     elif uri.scheme == "v4l2":
         yield from _camera(machine, uri)
+    elif wrong := _refused(machine, "sources", uri):
+        yield wrong
     else:
         yield ok("config.source", "source", uri.safe_text)
+
+
+def _refused(machine: Machine, group: str, uri: Uri) -> Finding | None:
+    """What Harrier says of a URI without opening anything; of another machine only whether there is such a plug."""
+    name = f"config.{group[:-1]}" if group == "sources" else "config.publish"
+    try:
+        plug = resolve(group, uri.scheme)
+        if machine.live and group == "publishers":
+            plug.check(uri)
+    except MissingBackendError:
+        return None  # here; what the machine lacks is `config.extra`
+    except EdgeError as exc:
+        return _wrong(name, uri.safe_text, exc)
+    return None
 
 
 def _camera(machine: Machine, uri: Uri) -> Iterator[Finding]:
@@ -112,6 +133,8 @@ def _publisher(machine: Machine, text: str) -> Iterator[Finding]:
         yield missing
     if uri.rest.startswith("/dev/"):
         yield from _port(machine, uri.rest)
+    elif wrong := _refused(machine, "publishers", uri):
+        yield wrong
     elif not missing:
         yield ok("config.publish", "publish", uri.safe_text)
 
@@ -150,8 +173,6 @@ def _engine(machine: Machine, config: RunConfig) -> Iterator[Finding]:
     if options.python:
         runs = interpreter(machine, options.python)
         yield _worker(options.python, runs)
-        if runs is None:
-            return
     wanted = [options.target] if options.target and options.target != "auto" else []
     for server in [target for target in (*wanted, *options.fallback) if "://" in target]:
         yield from _server(machine, server)
@@ -177,7 +198,13 @@ def _server(machine: Machine, text: str) -> Iterator[Finding]:
         servers = " or ".join(f"{scheme}://HOST:PORT/MODEL" for scheme in PLUGS["engines"] if "+" in scheme)
         why = "the engine cannot be opened"
         yield problem("config.target", uri.safe_text, "no server Harrier can ask", why, f'target = "{servers}"')
-    elif missing := _missing_extra(machine, "engines", uri):
+        return
+    try:
+        address_of(uri)
+    except EdgeError as exc:
+        yield _wrong("config.target", uri.safe_text, exc)
+        return
+    if missing := _missing_extra(machine, "engines", uri):
         yield missing
     else:
         yield ok("config.target", uri.safe_text, "a server, which was not asked")
@@ -198,26 +225,39 @@ def _targets(machine: Machine, path: Path, options: EngineSection, runs: Interpr
         yield _verdict(path.name, file_trouble(machine, path, runs, options), True)
         return
     manifest = read_manifest(path / MANIFEST_NAME)
-    chosen = options.target if options.target and options.target != "auto" else None
-    names = (
-        [name for name in (chosen, *options.fallback) if name and "://" not in name] if chosen else [*manifest.targets]
-    )
+    wanted = options.target if options.target and options.target != "auto" else None
+    first = [wanted] if wanted else [*manifest.targets]
     troubles = {}
-    for name in names:
+    for name in dict.fromkeys(name for name in (*first, *options.fallback) if name != "auto" and "://" not in name):
         target = manifest.targets.get(name)
         if target is None:
             why = f"the bundle has {', '.join(manifest.targets)}"
             cure = f"name one of these under [engine] of the configuration: {', '.join(manifest.targets)}"
             yield problem("config.target", name, "not in the bundle", why, cure)
-            continue
-        troubles[name] = target_trouble(machine, path, manifest, target, runs, options)
+        elif name in options.fallback:  # which runs in Harrier's own process
+            own = msgspec.structs.replace(options, python=None, isolate=False)
+            troubles[name] = target_trouble(machine, path, manifest, target, own_interpreter(machine), own)
+        elif runs or not options.python:
+            troubles[name] = target_trouble(machine, path, manifest, target, runs, options)
     usable = [name for name, trouble in troubles.items() if trouble is None]
     for name, trouble in troubles.items():
-        yield _verdict(name, trouble, name == chosen or not usable)
+        yield _verdict(name, trouble, name == wanted or not usable)
     if options.rebuild == "auto" and not os.access(path, os.W_OK):
-        why = "an engine built here could not be kept, and would be built again at every start"
-        cure = f"sudo chown -R $USER {path}  # or put the bundle where the service may write"
-        yield problem("config.rebuild", str(path), "cannot be written", why, cure)
+        yield _rebuilt_elsewhere(path)
+
+
+def _rebuilt_elsewhere(path: Path) -> Finding:
+    """Where engines of a bundle that cannot be written are kept, if anywhere (`edge.rebuild`)."""
+    cure = f"sudo chown -R $USER {path}  # or set HARRIER_HOME to a folder this user may write"
+    try:
+        kept = home() / "engines"
+    except EdgeError as exc:
+        return problem("config.rebuild", str(path), f"cannot be written, and {exc.cause}", _NOT_BUILT, cure)
+    nearest = next(folder for folder in (kept, *kept.parents) if folder.exists())
+    if not os.access(nearest, os.W_OK):
+        return problem("config.rebuild", str(path), f"cannot be written, nor can {nearest}", _NOT_BUILT, cure)
+    why = "a service keeps them in its StateDirectory instead, this user there"
+    return note("config.rebuild", str(path), f"cannot be written: engines built here are kept in {kept}", why)
 
 
 def _verdict(name: str, trouble: Trouble, needed: bool) -> Finding:

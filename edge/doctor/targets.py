@@ -54,6 +54,8 @@ def file_trouble(machine: Machine, file: Path, runs: Interpreter | None, options
         if runs and tensorrts_of(runs):
             return None
         cure = 'python = "/usr/bin/python3"  # under [engine], where JetPack brings it; or another target'
+        if options.python:
+            cure = "sudo apt install python3-libnvinfer  # on a Jetson, for /usr/bin/python3; or another target"
         return f"TensorRT is not installed{where}", cure
     if not file.is_file():
         return f"there is no file {file.name}", "pull or convert the bundle again"

@@ -35,8 +35,10 @@ _POINTS = {
 def open_locator(section: GeometrySection, labels: Sequence[str], capacity: int) -> "Locator | None":
     """Return the locator for a configuration, None where it names no camera.
 
-    Raises: ConfigError for the camera file and for a size of a class the model does not know.
+    Raises: ConfigError for the camera file, for a class the model does not know, and for sizes without a camera.
     """
+    if section.sizes and not section.camera:
+        raise ConfigError("[geometry] has sizes and no camera", "add camera = FILE (`harrier camera calibrate`)")
     return Locator(read_camera(Path(section.camera)), section, labels, capacity) if section.camera else None
 
 

@@ -88,6 +88,14 @@ class RegionTracks:
             self._tell_who_stays(at, t_ns, changes)
         return changes
 
+    def drop_all(self) -> list[Change]:
+        """Forget every track, and return what that changes: those that were inside are lost."""
+        changes: list[Change] = []
+        for row in list(self._slots.values()):
+            self._drop(row, changes)
+        self._forget_ns = math.inf
+        return changes
+
     def _rows(self, track_ids: list[int], classes: list[int], t_ns: int, changes: list[Change]) -> list[int]:
         rows = [self._slots.get(track_id, -1) for track_id in track_ids]
         for row in rows:

@@ -104,6 +104,10 @@ class Regions:
         changes = self._tracks.update(ids, classes.tolist(), sides, points, t_capture_ns)
         return [event for event in map(self._event, changes) if event] if changes else []
 
+    def leave_all(self) -> list[RegionEvent]:
+        """Forget every track, and return who left with that: whoever counts who is inside stays right."""
+        return [event for event in map(self._event, self._tracks.drop_all()) if event]
+
     def _sides(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, watched) int8, 1 and -1 beyond the margin on either side, 0 between; and (N, lines, 2) float64, px."""
         zones = len(self._zones)

@@ -12,6 +12,7 @@ from edge.web.metrics import Metrics
 from edge.web.pictures import Pictures
 from edge.web.power import Power
 from edge.web.prometheus import CONTENT_TYPE
+from edge.web.state import steady
 
 __all__ = ["Pages"]
 
@@ -48,7 +49,7 @@ class Pages:
 
     async def _healthz(self, request: web.Request) -> web.StreamResponse:
         """The whole report for who may read, or asks on this machine; for others the state and nothing else."""
-        report, gate = self._health.report(), self._gate
+        report, gate = steady(self._health.report), self._gate
         status = 200 if report.state in _WELL else 503
         local = gate.from_here(request) and gate.name_refusal(request) is None
         if local or gate.read_refusal(request) is None:
@@ -59,5 +60,6 @@ class Pages:
         if refusal := self._gate.read_refusal(request):
             return refused(request, refusal)
         power = await self._power.look()
-        text = self._metrics.text(self._health.report(), power, self._audience.count, self._pictures.drawn)
+        viewers, drawn = self._audience.count, self._pictures.drawn
+        text = steady(lambda: self._metrics.text(self._health.report(), power, viewers, drawn))
         return web.Response(body=text.encode(), headers={**headers_for(request), "Content-Type": CONTENT_TYPE})

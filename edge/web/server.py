@@ -157,7 +157,7 @@ class LivePage:
     def _accept(self, runner: web.AppRunner) -> asyncio.BaseProtocol:
         """Return who deals with a new connection: nobody, where there are too many."""
         server = runner.server
-        if server is None or len(server.connections) + len(self._beginning) >= _MOST_CONNECTIONS:
+        if server is None or len(server.connections) >= _MOST_CONNECTIONS:
             return _Refusal()
         connection = server()
         self._beginning.add(connection)

@@ -2,7 +2,8 @@
 
 import json
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,7 +18,9 @@ from edge.web.steps import Point, history, point, waterfall
 from edge.wire.building import restamped
 from edge.wire.jsonl import encode
 
-__all__ = ["State", "as_json"]
+__all__ = ["State", "as_json", "steady"]
+
+T = TypeVar("T")
 
 
 class State:
@@ -57,6 +60,9 @@ class State:
 
     def now(self, viewers: int) -> dict[str, Any]:
         """Return how the run is doing, ready for JSON."""
+        return steady(lambda: self._now(viewers))
+
+    def _now(self, viewers: int) -> dict[str, Any]:
         pipeline, pictures, power = self._pipeline, self._pictures, self._power.newest
         message = pictures.newest
         return {
@@ -104,6 +110,14 @@ class State:
             }
             for number, event in events
         ]
+
+
+def steady(look: Callable[[], T]) -> T:
+    """Return what `look` finds at a run that goes on; it looks again where a model was swapped and closed meanwhile."""
+    try:
+        return look()
+    except Exception:
+        return look()
 
 
 def as_json(told: Any) -> bytes:

@@ -310,14 +310,52 @@ def test_a_file_for_the_edge_tpu_needs_one_that_may_be_used(tmp_path, monkeypatc
     assert cure.startswith("sudo usermod -aG plugdev")
 
 
-def test_a_bundle_that_cannot_be_written_cannot_keep_a_rebuilt_engine(tmp_path, bundle, monkeypatch):
+def test_engines_of_a_bundle_that_cannot_be_written_are_kept_elsewhere_if_anywhere(tmp_path, bundle, monkeypatch):
     machine = board_tree("thor-jetpack-7", tmp_path / "root")
     config = {"model": str(bundle), "source": "synthetic://", "engine": {"rebuild": "auto"}}
     assert looked_at(machine, tmp_path, config) == []
-    monkeypatch.setattr(configuration.os, "access", lambda path, mode: Path(path) != bundle)
+    monkeypatch.setenv("HARRIER_HOME", str(tmp_path / "home/harrier"))
+    closed = {bundle}
+    monkeypatch.setattr(configuration.os, "access", lambda path, mode: Path(path) not in closed)
+    assert looked_at(machine, tmp_path, config) == [("config.rebuild", "note", "")]
+    closed.add(tmp_path)
     ((name, level, cure),) = looked_at(machine, tmp_path, config)
     assert (name, level) == ("config.rebuild", "problem")
     assert cure.startswith(f"sudo chown -R $USER {bundle}")
+
+
+def test_all_that_is_wrong_with_an_engine_section_is_told_at_once(tmp_path, bundle):
+    """An interpreter that does not run hides neither a model that is missing nor what fallback names."""
+    machine = board_tree("thor-jetpack-7", tmp_path / "root")
+    engine = {"python": "/opt/python", "fallback": ["tflite", "cpu", "kserve+http://nohost"]}
+    config = {"model": str(bundle), "source": "synthetic://", "engine": engine}
+    found = [(name, cure.partition(" ")[0]) for name, _, cure in looked_at(machine, tmp_path, config)]
+    assert found == [("config.python", "ls"), ("config.target", "write"), ("config.target", "name")]
+    found = [name for name, *_ in looked_at(machine, tmp_path, {**config, "model": "/no/such/model"})]
+    assert found == ["config.python", "config.target", "config.model"]
+
+
+def test_a_fallback_is_looked_at_in_harriers_own_interpreter(tmp_path):
+    """On JetPack 4 and 5: TensorRT in the board's Python, which has no LiteRT, and LiteRT in Harrier's own."""
+    machine = board_tree("orin-nano-jetpack-6.2", tmp_path / "root")
+    targets = {**ENGINE, "tflite": {"file": "net.tflite"}}
+    engine = {**SYSTEM, "target": "tensorrt", "fallback": ["tflite"]}
+    config = {"model": str(a_bundle(tmp_path / "net", targets)), "source": "synthetic://", "engine": engine}
+    assert looked_at(machine, tmp_path, config) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ({"source": "bogus://x"}, "config.source"),
+        ({"publish": ["bogus://x"]}, "config.publish"),
+        ({"publish": ["tcp://notanaddress"]}, "config.publish"),
+        ({"publish": ["stdout://?format=nope"]}, "config.publish"),
+    ],
+)
+def test_addresses_harrier_refuses_are_no_ok(tmp_path, bundle, config, name):
+    found = looked_at(Machine(Path("/")), tmp_path, {"model": str(bundle), "source": "synthetic://", **config})
+    assert (name, "problem") in [row[:2] for row in found]
 
 
 def test_a_configuration_is_checked_beside_everything_else(tmp_path, capsys):

@@ -13,6 +13,7 @@ from edge.cli import main
 from edge.config import RunConfig, TrackingSection
 from edge.detections import Detections
 from edge.errors import ConfigError
+from edge.geometry.locator import open_locator
 from edge.geometry_config import GeometrySection, ObjectSize, RegionSection
 from edge.model import open_model
 from edge.pipeline import Pipeline
@@ -185,3 +186,9 @@ def test_check_looks_at_camera_tracker_and_regions(catalogue, tmp_path, capsys, 
     config.write_text(f"model = 'face'\nsource = 'synthetic://'\n{more}")
     assert main(["check", str(config)]) == 2
     assert cause in capsys.readouterr().err
+
+
+def test_sizes_without_a_camera_are_refused():
+    section = GeometrySection(sizes={"fce": ObjectSize(height_m=1.0)})
+    with pytest.raises(ConfigError, match="has sizes and no camera"):
+        open_locator(section, ["face"], 10)

@@ -230,3 +230,20 @@ def test_unknown_classes_and_double_names_are_refused():
         Regions([section("door", "zone", SQUARE, labels=["persn"])], LABELS)
     with pytest.raises(ConfigError, match="two regions are named 'door'"):
         Regions([section("door", "zone", SQUARE), section("door", "include", SQUARE)], LABELS)
+
+
+def test_whoever_is_inside_leaves_when_all_tracks_are_forgotten():
+    regions = Regions([RegionSection(name="z", kind="zone", points=[(0, 0), (1, 0), (1, 1), (0, 1)])], ["a"])
+    found = Detections(4)
+    found.count = 2
+    found.xyxy[:2] = (10, 10, 30, 50), (50, 10, 70, 60)
+    found.track_ids[:2] = 7, 8
+    entered = regions.events(found, (100, 100), 1_000)
+    assert [(e.kind, e.track_id, e.inside) for e in entered] == [("enter", 7, 2), ("enter", 8, 2)]
+    left = regions.leave_all()
+    assert sorted((e.kind, e.track_id, e.lost, e.t_capture_ns) for e in left) == [
+        ("leave", 7, True, 1_000),
+        ("leave", 8, True, 1_000),
+    ]
+    assert regions.leave_all() == []
+    assert [e.kind for e in regions.events(found, (100, 100), 2_000)] == ["enter", "enter"]

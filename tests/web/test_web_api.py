@@ -2,6 +2,7 @@
 
 import json
 import re
+import threading
 
 import cv2
 import numpy as np
@@ -175,6 +176,23 @@ def test_a_model_that_does_not_open_leaves_the_other_running(run, tmp_path):
     count = run.pipeline.timings.count
     until(lambda: run.pipeline.timings.count > count, "it does not go on")
     assert run.pipeline.model.target == "first"
+
+
+def test_a_model_that_is_closed_while_somebody_looks_is_no_defect(run, monkeypatch):
+    """The page's thread may look just when the loop has swapped models and the old one is closed."""
+    real, closed = type(run.pipeline).model.fget, threading.Event()
+
+    def closed_once(pipeline):
+        if threading.current_thread() is not run._thread and closed.is_set():
+            closed.clear()
+            raise AssertionError("the model is closed")
+        return real(pipeline)
+
+    monkeypatch.setattr(type(run.pipeline), "model", property(closed_once))
+    for path in ("/healthz", "/metrics", "/api/state"):
+        closed.set()
+        assert run.ask(path)[0] == 200, path
+        assert not closed.is_set(), path
 
 
 def test_the_state_says_what_the_page_shows(run):

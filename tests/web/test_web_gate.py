@@ -2,10 +2,13 @@
 
 import http.client
 import socket
+import ssl
 import time
+import urllib.request
 
 import pytest
 from live_runs import LiveRun, until
+from tls_files import certificate
 
 from edge.config import RunConfig, WebSection
 from edge.errors import ConfigError, PublishError
@@ -188,6 +191,17 @@ def test_a_body_that_is_too_large_or_no_json_is_refused(open_run):
     for body in ({"score": 2}, {"scores": 0.5}, {"score": "high"}, [], 7, {"score": None, "iou": "x"}):
         status, told = open_run.ask("/api/thresholds", body)
         assert (status, bool(told["error"])) == (400, True), body
+
+
+def test_with_a_certificate_it_is_https(tmp_path):
+    cert, key = certificate(tmp_path, "front")
+    with LiveRun(tmp_path, WebSection(listen="127.0.0.1:0", cert=str(cert), key=str(key))) as run:
+        assert run.page.address.startswith("https://127.0.0.1:")
+        context = ssl.create_default_context(cafile=str(cert))
+        with urllib.request.urlopen(f"{run.page.address}/healthz", timeout=10, context=context) as answer:
+            assert b'"state":"ok"' in answer.read()
+        with pytest.raises((ConnectionError, http.client.HTTPException, OSError)):
+            run.ask("/healthz")
 
 
 def test_it_ends_quickly_whoever_is_connected(tmp_path):
