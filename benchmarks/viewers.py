@@ -160,5 +160,6 @@ async def _one(http: aiohttp.ClientSession, address: str, got: list[int]) -> Non
 
 if __name__ == "__main__":
     os.sched_setaffinity(0, {int(sys.argv[1])})
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
     os.setpriority(os.PRIO_PROCESS, 0, max(0, os.getpriority(os.PRIO_PROCESS, 0)))
     asyncio.run(look())

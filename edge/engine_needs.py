@@ -20,6 +20,7 @@ from edge.manifest import Manifest, Target, sha256_of
 
 __all__ = ["Board", "board_for", "check_needs", "misfit", "tensorrt_versions"]
 
+_MOST_DIGITS = 4  # of a device's number
 _ASK_S = 120.0  # a Nano that reads TensorRT from a slow card takes long
 _ASK = (
     "import importlib.util, json, sys\n"
@@ -49,7 +50,7 @@ def board_for(options: EngineSection, root: Path = Path("/")) -> Board:
     Raises: AcceleratorError without the GPU, MissingBackendError where that Python has no TensorRT.
     """
     wanted = options.device or "0"
-    if not wanted.isdigit():
+    if not wanted.isdecimal() or len(wanted) > _MOST_DIGITS:
         raise AcceleratorError(f"engine.device '{wanted}' is no CUDA device", "give its number, as in device = '0'")
     sm = gpu_capability(int(wanted))
     if sm is None:

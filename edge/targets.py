@@ -62,8 +62,8 @@ def load_engine(file: Path, options: EngineSection) -> Engine:
 def open_target(folder: Path, manifest: Manifest, options: EngineSection) -> Opened:
     """Return the engine of the target that `options` asks for: by name, by a server's URI, "auto", or the first here.
 
-    Raises: ManifestError for a target the bundle has not, and what the engine raises; where there was a choice, an error
-    as the first one's that has the reasons of all.
+    Raises: ManifestError for a target the bundle has not, and what the engine raises; where there was a choice, one as
+    the first one with the reasons of all.
     """
     wanted = options.target
     if wanted and "://" in wanted:

@@ -116,8 +116,9 @@ def test_the_board_as_the_engine_will_see_it(gpu, monkeypatch, tmp_path):
     assert asked == ["/usr/bin/python3", sys.executable, None]
     with pytest.raises(AcceleratorError, match="no GPU 3 for TensorRT"):
         board_for(EngineSection(device="3"), tmp_path)
-    with pytest.raises(AcceleratorError, match="'usb:0' is no CUDA device"):
-        board_for(EngineSection(device="usb:0"), tmp_path)
+    for device in ("usb:0", "\N{SUPERSCRIPT TWO}", "9" * 30):
+        with pytest.raises(AcceleratorError, match=f"'{device}' is no CUDA device"):
+            board_for(EngineSection(device=device), tmp_path)
     monkeypatch.setattr(engine_needs, "tensorrt_versions", lambda python: {})
     with pytest.raises(MissingBackendError, match="/usr/bin/python3 has no TensorRT: sudo apt install"):
         board_for(EngineSection(python="/usr/bin/python3"), tmp_path)

@@ -1,4 +1,4 @@
-"""A campaign of faults on an engine in a process of its own: every message is of its own frame, and the loop goes on."""
+"""A campaign of faults on an engine in a worker: every message is of its own frame, and the loop goes on."""
 
 import os
 import signal

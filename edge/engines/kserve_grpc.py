@@ -31,6 +31,7 @@ _TROUBLES: dict[grpc.StatusCode, Trouble] = {
     grpc.StatusCode.UNAUTHENTICATED: "forbidden",
     grpc.StatusCode.PERMISSION_DENIED: "forbidden",
 }
+_NEVER_SENT = ("failed to connect", "errors resolving", "DNS resolution failed")  # gRPC has no code for it
 _TYPED_CONTENTS = {  # where servers put what they do not send raw
     "FP32": "fp32_contents",
     "FP64": "fp64_contents",
@@ -163,7 +164,7 @@ class GrpcLink:
             return method(request, timeout=left_s, metadata=tuple(self._address.headers().items()))
         except grpc.RpcError as exc:
             text = exc.details() or exc.code().name
-            trouble = "unsent" if text.startswith("failed to connect") else _TROUBLES.get(exc.code(), "refused")
+            trouble = "unsent" if text.startswith(_NEVER_SENT) else _TROUBLES.get(exc.code(), "refused")
             raise LinkError(trouble, told(text, self._address)) from exc
         except ValueError as exc:  # the channel was closed
             raise LinkError("unsent", told(exc, self._address)) from exc

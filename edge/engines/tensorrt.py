@@ -37,7 +37,7 @@ def open_runner(path, options):
     """
     plan = read_plan(path)
     wanted = str(options.get("device") or "0")
-    if not wanted.isdigit():
+    if not wanted.isdecimal() or len(wanted) > 4:
         raise RunnerError(f"'{wanted}' is no CUDA device", "give its number, as in device = '0'", "config")
     problem = driver_problem(int(wanted))
     if problem:

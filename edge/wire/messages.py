@@ -35,8 +35,8 @@ __all__ = [
 ]
 
 FlagName = Literal["degraded", "fallback", "stale", "throttled"]
-"""degraded: slower or less exact than asked for. fallback: on another engine than the first. stale: no frame within
-the time to live. throttled: the board slows down because it is hot or short of power."""
+"""degraded: slower or less exact than asked for, or on a frozen or black picture. fallback: on another engine than the
+first. stale: no frame within the time to live. throttled: the board slows down because it is hot or short of power."""
 SourceState = Literal["connecting", "streaming", "stalled", "lost", "ended", "closed", "paused"]
 
 KEPT_KINDS = frozenset({"status", "hello", "labels"})

@@ -121,7 +121,9 @@ def test_a_provider_that_is_not_used_is_told(tmp_path, monkeypatch, caplog):
     load_engine(file, EngineSection(providers=[CPU])).close()
     assert not caplog.messages
     load_engine(file, EngineSection(providers=[CUDA, CPU])).close()
-    assert caplog.messages == ["ONNX Runtime cannot use CUDAExecutionProvider here; CPUExecutionProvider runs the model"]
+    assert caplog.messages == [
+        "ONNX Runtime cannot use CUDAExecutionProvider here; CPUExecutionProvider runs the model"
+    ]
 
 
 @pytest.mark.parametrize(

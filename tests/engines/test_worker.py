@@ -18,6 +18,7 @@ from onnx_models import node, save
 
 from edge.config import EngineSection
 from edge.engines.worker import WorkerEngine
+from edge.engines.worker_process import WorkerProcess
 from edge.errors import AcceleratorError, ConfigError, EngineError, EngineLostError
 from edge.targets import load_engine
 from edge.testing import check_engine
@@ -197,6 +198,25 @@ def test_a_process_that_does_not_answer_is_ended_at_the_deadline(start, how):
     wait_for(lambda: not engine.lost, "another runs")
 
 
+def test_memory_is_not_used_again_before_the_process_is_gone(start, tmp_path, monkeypatch):
+    """A driver can hold a killed process in the kernel: it may still write, so that no other is started."""
+    engine = start(deadline_ms=300)
+    held, reap = threading.Event(), WorkerProcess.reap
+
+    def slow_reap(process: WorkerProcess, timeout_s: float) -> bool:
+        return held.wait(0.01) and reap(process, timeout_s)
+
+    monkeypatch.setattr(WorkerProcess, "reap", slow_reap)
+    with pytest.raises(EngineLostError, match="did not answer"):
+        tell(engine, "hang")
+    wait_for(lambda: "cannot be ended: a driver holds it in the kernel" in engine.lost, "that is said")
+    time.sleep(0.5)
+    assert (tmp_path / "model.starts").stat().st_size == 1
+    held.set()
+    wait_for(lambda: not engine.lost, "another runs")
+    tell(engine, "echo", 2.0)
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_a_process_that_dies_between_frames_is_missed_at_the_next(start, number):
     engine = start()
@@ -250,6 +270,16 @@ def test_no_output_is_that_of_another_frame(start):
     disturber.join()
     assert good > 10
     assert lost > 1
+
+
+def test_an_answer_with_the_number_of_another_frame_is_not_taken(start, monkeypatch):
+    engine = start()
+    process, ask = engine._process, engine._process.ask
+    monkeypatch.setattr(process, "ask", lambda number, timeout_ns: ask(number - 1, timeout_ns))
+    with pytest.raises(EngineLostError, match="answered for another frame"):
+        tell(engine, "echo")
+    wait_for(lambda: not engine.lost, "another runs")
+    tell(engine, "echo", 2.0)
 
 
 def test_a_process_that_takes_too_much_memory_is_started_again(start):

@@ -31,7 +31,9 @@ from edge.recording import Recording
 from edge.sources.synthetic import SyntheticSource  # noqa: F401
 from edge.wire.jsonl import decode
 
-LONGEST_S = 0.4
+STARTING_S = 0.3
+WRITING_S = 0.15
+PATIENCE_S = 5.0
 CUT_SHARE = 0.2  # of the kills that a torn line follows, as after a power cut
 COMPLETE_EVERY = 20
 CONFIG = """
@@ -96,10 +98,14 @@ class Killer:
         """Kill both at a random moment; return what was acknowledged and what is there."""
         self.counters[:] = bytes(COUNTS.size)
         known = set(self.recordings())
-        alive_s = self.random.uniform(0.0, LONGEST_S)
+        amid = self.random.random() < 0.5  # of writing, else at whatever moment of the start
+        alive_s = self.random.uniform(0.0, WRITING_S if amid else STARTING_S)
         run = forked(lambda: main(["run", str(self.config)]), self.log)
         order = self.random.sample(self.bundles, 3)
         installs = forked(lambda: [main(["model", "install", one]) for one in order] and 0, self.log)
+        deadline = time.monotonic() + PATIENCE_S
+        while amid and not all(COUNTS.unpack(self.counters[:])) and time.monotonic() < deadline:
+            time.sleep(0.001)
         time.sleep(alive_s)
         for pid in self.random.sample([run, installs], 2):
             os.kill(pid, signal.SIGKILL)

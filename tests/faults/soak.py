@@ -40,8 +40,7 @@ source = "{source}"
 publish = {publish}
 frame_timeout_s = 0.5
 [engine]
-target = "{target}"
-{fallback}
+{targets}
 isolate = true
 deadline_ms = 300
 max_failures = 3
@@ -125,12 +124,14 @@ class Soak:
             f"file://{self.disk}/results.jsonl",
             f"mcap://{self.disk}/recordings?total_mb=40&max_mb=10&min_free_mb=0&max_hz=10&flush_s=0.5&sync=off",
         ]
-        two = 'fallback = ["second"]' if not self.given.model else ""
-        target = "first" if not self.given.model else "litert"
         return CONFIG.format(
-            model=self.model, source=self.camera.uri(camera), publish=json.dumps(publish), target=target, fallback=two,
-            score=self.score, port=self.port,
-        )  # fmt: skip
+            model=self.model,
+            source=self.camera.uri(camera),
+            publish=json.dumps(publish),
+            targets="" if self.given.model else 'target = "first"\nfallback = ["second"]',
+            score=self.score,
+            port=self.port,
+        )
 
     # What breaks it: each returns when what was broken is whole again.
 
