@@ -224,6 +224,9 @@ def open_lineup(config: RunConfig) -> Lineup:
     trouble: EdgeError | None = None
     try:
         for target in targets:
+            first = members[0].model if members else None
+            if first and target == first.target and not (engine.isolate or engine.python):
+                continue  # "auto" has chosen it; the same engine twice would fail twice
             options = _options_of(engine, target, is_first=not members)
             opener = _opener(config, options)
             name, model, reason = mask_secrets(target), None, ""

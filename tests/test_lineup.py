@@ -350,3 +350,9 @@ def test_a_servers_token_is_told_to_nobody(bundle, monkeypatch, caplog):
     assert "cannot run now" in caplog.text
     assert "secret1" not in caplog.text
     lineup.close()
+
+
+def test_a_fallback_that_runs_already_is_not_opened_again(bundle):
+    lineup = open_lineup(config_of(bundle, target=None, fallback=["first", "second"]))
+    assert [member.model.target for member in lineup.members] == ["first", "second"]
+    lineup.close()
