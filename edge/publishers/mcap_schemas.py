@@ -41,7 +41,12 @@ OWN = "/harrier/{}"
 """The topic of our messages of a kind."""
 
 _UNSENT = {"t_capture_local_ns", "t_event_local_ns", "clock_error_ms"}  # never leave the process
-_FOXGLOVE: dict[str, Any] = {IMAGE: CompressedImage, ANNOTATIONS: ImageAnnotations, CALIBRATION: CameraCalibration, LOG: Log}
+_FOXGLOVE: dict[str, Any] = {
+    IMAGE: CompressedImage,
+    ANNOTATIONS: ImageAnnotations,
+    CALIBRATION: CameraCalibration,
+    LOG: Log,
+}
 
 
 class Entry(NamedTuple):
