@@ -3,8 +3,8 @@
 The three take turns of some seconds, and a second run without the page tells how much is noise. Viewers are a process
 of their own, of lower priority where this one is preferred, since on a robot they are other machines; it does what five
 browsers do: ask for each picture when the one before has come, and hear the state. A turn is all that the loop does for
-a frame: the step without the wait for its frame, and the copy for the viewers, which comes after the result was
-published.
+a frame: the step without the wait for its frame, and what comes after the result was published. On a machine that does
+other work, `chrt -r 1` in front keeps that out.
 """
 
 import asyncio

@@ -152,14 +152,14 @@ def test_going_on_claims_no_camera_that_is_not_there(pipeline_of, meanwhile, exp
     pipeline, publisher = pipeline_of(frames=0)
     pipeline.publish_status("lost", "unplugged", time.monotonic_ns())
     publisher.command = "stop"
-    resting_from = run_module._obey(pipeline, None)
+    resting_from = run_module._obey(pipeline, pipeline.publishers, None)
     assert (resting_from, pipeline.state) == ("lost", "paused")
     publisher.command = "stop"
-    assert run_module._obey(pipeline, resting_from) == "lost"
+    assert run_module._obey(pipeline, pipeline.publishers, resting_from) == "lost"
     if meanwhile:
         pipeline.publish_status(meanwhile, "", time.monotonic_ns())
     publisher.command = "start"
-    assert run_module._obey(pipeline, resting_from) is None
+    assert run_module._obey(pipeline, pipeline.publishers, resting_from) is None
     assert (publisher.messages[-1].kind, publisher.messages[-1].state) == ("status", expected)
 
 

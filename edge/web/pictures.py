@@ -1,6 +1,8 @@
 """Pictures of what the model sees, drawn in a thread of their own, and only while somebody looks.
 
-The loop spends a copy of the frame on them, after the result was published; scaling, drawing and JPEG come later.
+A frame is the source's until the next one is read. A loop that waits for its next frame leaves the drawing thread time
+to copy the last one, and spends nothing on pictures; one that never waits copies it itself, which is little beside work
+that fills all its time.
 """
 
 import contextlib
@@ -32,10 +34,12 @@ log = logging.getLogger("harrier")
 
 ResultMessage = DetectionsMessage | ClassificationMessage
 Taken = tuple[np.ndarray, ResultMessage]
+Lent = tuple[np.ndarray, ResultMessage, int]
 
 _NICENESS = 5  # the loop comes first; not much: this thread, too, holds the GIL now and then
 _QUALITY = 80
 _KEPT_EVENTS = 50
+_COPIES = 50  # so many pictures the loop copies itself, once it was too quick for the drawing thread
 _LARGEST_DENOMINATOR = 8
 _SERIAL_PX = 90_000  # OpenCV resizes less than 1.5 * 2^16 px in the calling thread, and leaves its others to the loop
 
@@ -59,14 +63,15 @@ class Pictures:
         self._period_ns, self._t_due_ns = int(1e9 / section.picture_hz), 0
         self._buffer = np.empty((0, 0, 3), np.uint8)
         self._busy = False
+        self._copies = 0
         self._event_count = 0
         self._snapshots: SimpleQueue[Future[Taken]] = SimpleQueue()
-        self._handed: SimpleQueue[Taken | None] = SimpleQueue()
+        self._handed: SimpleQueue[Lent | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._draw_all, name="live pictures", daemon=True)
         self._thread.start()
 
     def show(self, frame: Frame, message: ResultMessage) -> None:
-        """From the loop: note the result, and copy the frame where a picture is due."""
+        """From the loop: note the result, and lend the frame where a picture is due."""
         self.newest = message
         if self._pipeline.region_events:
             self._note_events(frame)
@@ -78,11 +83,13 @@ class Pictures:
         if not self.wanted or self._busy or now < self._t_due_ns:
             return
         self._t_due_ns = max(self._t_due_ns + self._period_ns, now + self._period_ns // 2)
-        if self._buffer.shape != frame.image.shape:
-            self._buffer = np.empty_like(frame.image)
-        np.copyto(self._buffer, frame.image)
         self._busy = True
-        self._handed.put((self._buffer, message))
+        if self._copies:
+            self._copies -= 1
+            self._copy(frame.image)
+            self._handed.put((self._buffer, message, -1))
+        else:
+            self._handed.put((frame.image, message, self._pipeline.source.stats.delivered))
 
     def snapshot(self) -> "Future[Taken]":
         """Return a copy of the next frame, (H, W, 3) uint8 BGR, with its result, as soon as there is one."""
@@ -104,15 +111,26 @@ class Pictures:
     def _draw_all(self) -> None:
         with contextlib.suppress(OSError):
             os.nice(_NICENESS)  # on Linux of this thread alone
-        while (taken := self._handed.get()) is not None:
+        while (lent := self._handed.get()) is not None:
+            image, message, delivered = lent
+            if delivered >= 0:
+                self._copy(image)
+                if self._pipeline.source.stats.delivered != delivered:  # the source may have been refilling it
+                    self._copies, self._t_due_ns, self._busy = _COPIES, 0, False
+                    continue
             try:
-                jpeg = self._drawn(*taken)
+                jpeg = self._drawn(self._buffer, message)
             except Exception as exc:  # a defect: the run goes on without pictures, and says so
                 log.warning("live page: no picture can be drawn (%r): report this as a defect", exc)
                 return  # busy for good: no frame is copied any more
             self._busy = False
             self.drawn += 1
             self._on_picture(jpeg)
+
+    def _copy(self, image: np.ndarray) -> None:
+        if self._buffer.shape != image.shape:
+            self._buffer = np.empty_like(image)
+        np.copyto(self._buffer, image)
 
     def _drawn(self, image: np.ndarray, message: ResultMessage) -> bytes:
         picture, scale = shrunk(image, self._most_px)

@@ -1,11 +1,12 @@
 """Pictures for viewers: only while somebody looks, drawn beside the loop, as large as is asked for."""
 
 import queue
+import threading
 
 import cv2
 import numpy as np
 import pytest
-from live_runs import LiveRun
+from live_runs import LiveRun, until
 
 from edge.config import WebSection
 from edge.frame import Frame, FrameInfo
@@ -46,6 +47,30 @@ def test_nothing_is_copied_while_nobody_looks(drawn):
     assert picture.shape == (64, 96, 3)
     assert np.abs(picture.astype(int) - 60).max() > 60, "nothing is drawn on it"
     assert (FRAME.image == 60).all(), "the frame is only lent"
+
+
+def test_a_frame_that_the_source_took_back_is_not_shown(drawn, monkeypatch):
+    """Then the loop is quicker than the drawing thread, and copies the next ones itself."""
+    pictures, came = drawn
+    source, copy = pictures._pipeline.source, pictures._copy
+    copied_by: list[threading.Thread] = []
+
+    def copy_late(image: np.ndarray) -> None:
+        copied_by.append(threading.current_thread())
+        copy(image)
+        if copied_by[-1] is pictures._thread:
+            source.read(1)  # what the loop does meanwhile
+
+    monkeypatch.setattr(pictures, "_copy", copy_late)
+    pictures.wanted = True
+    pictures.show(FRAME, message())
+    until(lambda: not pictures._busy, "it waits for a frame that is gone")
+    assert pictures.drawn == 0
+    assert came.empty()
+    pictures.show(FRAME, message())
+    assert copied_by == [pictures._thread, threading.current_thread()]
+    source.read(1)
+    assert came.get(timeout=10)
 
 
 def test_it_draws_no_more_than_so_many_a_second(drawn):
