@@ -111,7 +111,7 @@ class Member:
         for model in (self.model, self._arrived):
             if model:
                 model.close()
-        self.model = self._arrived = None
+        self._arrived = None  # the model stays, closed: reports name it
 
     def _take(self, model: Model) -> None:
         try:

@@ -217,8 +217,10 @@ def test_a_target_that_cannot_open_now_is_opened_later(bundle, monkeypatch):
         time.sleep(0.005)
     assert pipeline.step().flags == ()
     assert refusals == [0]
+    opened = lineup.members[0].model
     lineup.close()
-    assert lineup.members[0].model is None
+    assert not opened.engine.inputs
+    assert pipeline.model.name == "m"
 
 
 def test_a_fallback_that_cannot_open_is_told_at_the_start(bundle):

@@ -1,6 +1,7 @@
 """Who looks: the pages that are told the state, and whoever waits for the next picture."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -9,6 +10,8 @@ from edge.web.steps import BIN_S
 from edge.web.viewer import Viewer
 
 __all__ = ["Audience"]
+
+_PATIENCE_S = 0.05
 
 
 class Audience:
@@ -20,6 +23,7 @@ class Audience:
         self._count = 0
         self._pages: set[Viewer] = set()
         self._waiting: set[asyncio.Future[bytes]] = set()
+        self._shown = asyncio.Event()
 
     @property
     def count(self) -> int:
@@ -65,12 +69,20 @@ class Audience:
         for future in waiting:
             if not future.done():
                 future.set_result(jpeg)
+        self._shown.set()
         self.on_change()
 
     async def tell_all(self, state: State) -> None:
-        """Tell the pages how the run is doing, five times a second, and nobody where there are none."""
+        """Tell the pages how the run is doing, about five times a second, and nobody where there are none.
+
+        Best right after a picture, which comes of a result: the loop then waits for its next frame, and does not need
+        the GIL.
+        """
         while True:
-            await asyncio.sleep(BIN_S)
+            await asyncio.sleep(BIN_S - _PATIENCE_S)
+            self._shown.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._shown.wait(), 2 * _PATIENCE_S)
             if not self._pages:
                 state.rest()
                 continue
