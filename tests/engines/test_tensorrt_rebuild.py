@@ -289,10 +289,15 @@ def test_ctrl_c_ends_the_builder_and_leaves_no_trace(nano):
             os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=press)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        nano.fit()
-    thread.join(30)
+    # a shell in the background lets its commands ignore Ctrl-C
+    before_int = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            nano.fit()
+        thread.join(30)
+    finally:
+        signal.signal(signal.SIGINT, before_int)
     assert set(files(nano.bundle)) - set(before) <= {".building", "tensorrt.timings"}
     assert_gone(int(nano.builds[0].split()[0]))
 
