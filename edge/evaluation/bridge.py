@@ -28,6 +28,8 @@ class Bridge:
     Raises: ConfigError when the tensors of the models do not correspond.
     """
 
+    lost = ""
+
     def __init__(self, before: Model, inner: Model, after: Model) -> None:
         self._inner = inner.engine
         self.input_specs: Sequence[TensorSpec] = [before.engine.input_specs[0]]

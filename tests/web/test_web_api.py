@@ -11,6 +11,7 @@ from live_runs import LiveRun, detector, until
 
 from edge.config import WebSection
 from edge.testing import MemoryPublisher
+from edge.web import control
 from edge.wire.messages import HelloMessage
 
 pytest.importorskip("aiohttp", reason="the extra 'web' is not installed")
@@ -54,7 +55,7 @@ def test_thresholds_say_what_they_changed(run):
 
 
 def test_a_loop_that_hangs_is_said_and_nothing_is_done_later(run, monkeypatch):
-    monkeypatch.setattr("edge.web.control._LOOP_S", 0.2)
+    monkeypatch.setattr(control, "_LOOP_S", 0.2)
     asked = []
     monkeypatch.setattr(run.pipeline, "ask", asked.append)
     status, told = run.ask("/api/thresholds", {"score": 0.9})
@@ -83,7 +84,7 @@ def test_pause_and_resume(run):
 
 
 def test_a_pause_that_nobody_obeys_is_taken_back(run, monkeypatch):
-    monkeypatch.setattr("edge.web.control._LOOP_S", 0.2)
+    monkeypatch.setattr(control, "_LOOP_S", 0.2)
     run._stop.set()
     run._thread.join(5)
     assert run.ask("/api/pause", {})[0] == 503
@@ -123,7 +124,7 @@ def test_snapshots_go_into_a_folder_where_one_is_configured(tmp_path):
 
 
 def test_no_snapshot_where_no_frame_comes(run, monkeypatch):
-    monkeypatch.setattr("edge.web.control._FRAME_S", 0.1)
+    monkeypatch.setattr(control, "_FRAME_S", 0.1)
     run.frames = False
     until(lambda: run.ask("/api/snapshot", {})[0] == 503, "frames go on")
     run.frames = True  # what was asked for in vain is not taken later, and later ones are

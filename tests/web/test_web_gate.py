@@ -13,6 +13,7 @@ from tls_files import certificate
 from edge.config import RunConfig, WebSection
 from edge.errors import ConfigError, PublishError
 from edge.registry import resolve
+from edge.web import gate, server
 from edge.web.options import address_of, checked, web_section
 
 pytest.importorskip("aiohttp", reason="the extra 'web' is not installed")
@@ -131,7 +132,7 @@ def test_control_false_changes_nothing(tmp_path):
 def test_without_a_token_another_machine_changes_nothing(tmp_path, monkeypatch):
     with LiveRun(tmp_path, WebSection(listen="0.0.0.0:0", insecure=True)) as run:
         assert run.ask("/api/thresholds", CHANGE)[0] == 200
-        monkeypatch.setattr("edge.web.gate.is_loopback", lambda host: False)
+        monkeypatch.setattr(gate, "is_loopback", lambda host: False)
         status, told = run.ask("/api/thresholds", {"score": 0.7})
         assert status == 403
         assert "set [web] token" in told["error"]
@@ -171,7 +172,7 @@ def test_a_port_in_use_is_named(open_run):
 
 
 def test_connections_that_ask_for_nothing_are_hung_up_on(open_run, monkeypatch):
-    monkeypatch.setattr("edge.web.server._REQUEST_WITHIN_S", 0.1)
+    monkeypatch.setattr(server, "_REQUEST_WITHIN_S", 0.1)
     silent = socket.create_connection(("127.0.0.1", open_run.port), 5)
     half = socket.create_connection(("127.0.0.1", open_run.port), 5)
     half.sendall(b"GET / HTTP/1.1\r\nHost: ")
@@ -181,7 +182,7 @@ def test_connections_that_ask_for_nothing_are_hung_up_on(open_run, monkeypatch):
                 assert sock.recv(100) == b""
             except ConnectionError:
                 pass
-    monkeypatch.setattr("edge.web.server._MOST_CONNECTIONS", 0)
+    monkeypatch.setattr(server, "_MOST_CONNECTIONS", 0)
     with pytest.raises((ConnectionError, http.client.BadStatusLine)):
         open_run.ask("/healthz")
 
