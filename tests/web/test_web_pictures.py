@@ -88,7 +88,7 @@ def test_it_draws_no_more_than_so_many_a_second(drawn):
 
 def test_a_defect_while_drawing_ends_the_pictures_and_not_the_run(drawn, monkeypatch, caplog):
     pictures, came = drawn
-    monkeypatch.setattr(pictures, "annotate", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr(pictures_module, "annotate", lambda *args, **kwargs: 1 / 0)
     pictures.wanted = True
     pictures.show(FRAME, message())
     pictures._thread.join(10)
