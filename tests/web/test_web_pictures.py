@@ -10,6 +10,7 @@ from live_runs import LiveRun, until
 
 from edge.config import WebSection
 from edge.frame import Frame, FrameInfo
+from edge.web import pictures as pictures_module
 from edge.web.pictures import Pictures, scaled, shrunk
 from edge.wire.messages import ClassificationMessage, DetectionRecord, DetectionsMessage
 
