@@ -4,10 +4,10 @@
 #   sudo docker/test-arm64.sh [SUITE]             Debian trixie (the default; Python 3.13) or bookworm (3.11)
 #   sudo docker/test-arm64.sh SUITE PYTEST...     other tests than the default selection
 #
-# Needs: apt-get install mmdebstrap qemu-user-static binfmt-support; about 1.5 GB, and about an hour on two cores.
+# Needs: apt-get install mmdebstrap qemu-user-static binfmt-support; about 2 GB, and one to two hours on two cores.
 # PYTHON: an interpreter with pip (default python3). HARRIER_SHARED: the shared test material, if there is some.
 # HARRIER_ARM64_CACHE: keeps root and wheels (default ~/.cache/harrier-arm64); HARRIER_ARM64_JOBS: processes (1).
-# HARRIER_ARM64_LIMIT_S: after this long it is given up (5400). HARRIER_ARM64_LOG: gets all that pytest says.
+# HARRIER_ARM64_LIMIT_S: after this long it is interrupted (7200). HARRIER_ARM64_LOG: gets all that pytest says.
 set -euo pipefail
 
 suite=${1:-trixie}
@@ -94,11 +94,11 @@ if [ "$(cat "$venv/.harrier" 2>/dev/null)" != "$sum" ]; then
         --platform manylinux_2_27_aarch64 --platform manylinux_2_26_aarch64 --platform manylinux_2_17_aarch64 \
         --platform manylinux2014_aarch64 --find-links "$wheels" -c "$repository/constraints.txt" \
         ai-edge-litert numpy opencv-python-headless msgspec onnxruntime pyserial paho-mqtt pymavlink eclipse-zenoh \
-        aiohttp pytest pytest-xdist hypothesis psutil setuptools mcap
+        aiohttp pytest pytest-xdist hypothesis psutil setuptools mcap onnx
     chown -R 1000:1000 "$root/home/tester"
     [ -x "$venv/bin/pip" ] || inside python3 -m venv /home/tester/venv
     inside pip install -q -q --no-compile --no-index --find-links /home/tester/wheels setuptools pytest pytest-xdist hypothesis \
-        psutil mcap
+        psutil mcap onnx
     inside pip install -q -q --no-compile --no-index --find-links /home/tester/wheels --no-build-isolation -e ".[$extras]"
     echo "$sum" >"$venv/.harrier"
 fi
@@ -113,10 +113,11 @@ if [ $# -eq 0 ]; then
     # the robot's half: no converter, benchmark, firmware, service manager or rules of the house
     set -- --unit --ignore=tests/convert --ignore=tests/calibration --ignore=tests/evaluation --ignore=tests/house \
         --ignore=tests/service --ignore=tests/docker --ignore=tests/test_recipes.py --ignore=tests/test_run_script.py \
-        -m 'not network and not gstreamer' -q
+        -m 'not network and not gstreamer'
 fi
 inside python -c 'import platform, ai_edge_litert, cv2, numpy, onnxruntime, msgspec
 from importlib.metadata import version
 print(platform.machine(), "Python", platform.python_version(), "LiteRT", version("ai-edge-litert"), "OpenCV",
       cv2.__version__, "numpy", numpy.__version__, "onnxruntime", onnxruntime.__version__, "msgspec", msgspec.__version__)'
-inside timeout --kill-after=10 "${HARRIER_ARM64_LIMIT_S:-5400}" python -m pytest -p no:cacheprovider -n "${HARRIER_ARM64_JOBS:-1}" --dist loadfile "$@" 2>&1 | tee "$log"
+# an interrupt lets pytest say what it has found so far
+inside timeout --signal=INT --kill-after=120 "${HARRIER_ARM64_LIMIT_S:-7200}" python -m pytest -v -p no:cacheprovider -n "${HARRIER_ARM64_JOBS:-1}" --dist loadfile "$@" 2>&1 | tee "$log"

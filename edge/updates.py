@@ -229,6 +229,8 @@ class Updater:
 
         Raises: EdgeError when it is wrong; the run goes on as before.
         """
+        if self._before:
+            raise ConfigError("a new version of the model is on trial", "reload when it has proved itself")
         config = reread()
         old = self._config
         if _outside(config) != _outside(old):

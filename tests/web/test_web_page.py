@@ -190,6 +190,7 @@ def test_a_run_that_stalls_is_stale_and_its_age_grows(devtools, tmp_path):
     async def walk(page: LivePage) -> None:
         await page.open(f"{run.page.address}/")
         await page.tab.until("document.querySelector('#state b').textContent === 'ok'")
+        await page.tab.until("document.getElementById('picture').naturalWidth > 0")
         run.frames = False
         await page.tab.until("document.querySelector('#state b').textContent === 'stale'")
         await page.tab.until("document.getElementById('reasons').innerText.includes('no result for')")
