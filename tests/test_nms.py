@@ -1,5 +1,4 @@
 import itertools
-import time
 import tracemalloc
 
 import msgspec
@@ -259,9 +258,6 @@ def test_ten_thousand_candidates_stay_bounded(method):
     into = Detections(100)
     config = NmsSettings(method=method)
     suppress(found, into, config)
-    started = time.perf_counter()
-    suppress(found, into, config)
-    assert time.perf_counter() - started < 0.5
     tracemalloc.start()
     suppress(found, into, config)
     peak = tracemalloc.get_traced_memory()[1]

@@ -51,7 +51,7 @@ def disk_findings(machine: Machine) -> Iterator[Finding]:
     said = machine.tool(["df", "-Pk", "/"]) or ""
     row = re.search(r"^(\S+)\s+(\d{1,18})\s+\d+\s+(\d{1,18})\s+\S+\s+/$", said, re.MULTILINE)
     if row is None:
-        yield note("disk.free", "/", "df does not tell")
+        yield note("disk.free", "/", "df does not tell", "no file system of its own is mounted there, as in a chroot")
     else:
         total, free = int(row[2]) / 1024, int(row[3]) / 1024
         text = f"{free / 1024:.1f} of {total / 1024:.1f} GiB free"
