@@ -270,6 +270,7 @@ def _records(
 def _add_motion(records: list[DetectionRecord], xyxy: np.ndarray, motion: BoxMotion, age_s: float) -> None:
     """Say how each box moves, and where it is expected to be by now."""
     n = len(records)
+    age_s = max(age_s, 0.0)  # a recording that is compared as fast as it goes has frames yet to come
     rates = motion.rates[:n].astype(np.float64)
     variances = motion.variances[:n].astype(np.float64)
     predicted = (xyxy + rates * age_s).round(2).tolist()

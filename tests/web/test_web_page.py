@@ -81,6 +81,7 @@ def test_it_shows_what_the_run_sees_and_acts(devtools, tmp_path):
         assert "#1" in await page.text("seen")
         await tab.until("document.querySelectorAll('#waterfall tbody tr').length >= 6")
         assert "waiting for a frame" in await page.text("step-note")
+        await tab.until("document.getElementById('age').textContent.endsWith(' ms')")
         assert int((await page.text("age")).split()[0]) < 500
         # the plots have ink of their colour
         ink = "[...document.getElementById('age-plot').getContext('2d').getImageData(0, 0, 600, 200).data]"
