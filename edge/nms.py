@@ -122,12 +122,13 @@ def _kept_of(xywh: np.ndarray, threshold: float) -> np.ndarray:
 
 def _xywh_apart(candidates: Detections, order: np.ndarray, class_agnostic: bool) -> np.ndarray:
     """(N, 4) float64 xywh of the ordered candidates; each class, and each empty box, in a place of its own."""
-    xywh = candidates.xyxy[order].astype(np.float64)
-    xywh[:, 2:] -= xywh[:, :2]
+    xywh = candidates.xyxy.take(order, axis=0).astype(np.float64)
+    size = xywh[:, 2:]
+    size -= xywh[:, :2]
     if not class_agnostic:
-        xywh[:, 0] += candidates.class_ids[order] * CLASS_STEP_PX
-    if xywh[:, 2:].min() < THINNEST_PX:
-        empty = (xywh[:, 2:] < THINNEST_PX).any(axis=1)
+        xywh[:, 0] += candidates.class_ids.take(order) * CLASS_STEP_PX
+    if size.min() < THINNEST_PX:
+        empty = (size < THINNEST_PX).any(axis=1)
         xywh[empty] = 1.0
         xywh[empty, 0] = -CLASS_STEP_PX - 2.0 * np.arange(np.count_nonzero(empty))
     return xywh

@@ -101,7 +101,6 @@ class CandidateScores:
         self._scores = scores if self._softmax else scores.part(first, last)
         self._objectness, self._powers = objectness, powers
         self._logits = activation == "sigmoid"
-        self._gated = objectness or self._scores
         self._best_spec = scores.spec
         if self._softmax:
             self._best_spec = TensorSpec(scores.spec.name, scores.spec.shape, np.dtype(np.float32))
@@ -127,14 +126,15 @@ class CandidateScores:
             rows = self._above(best)
             scores, finite = self._real(best[rows])
         else:
-            rows = self._above(self._objectness.view(outputs)[:, 0])
+            gates = self._objectness.view(outputs)[:, 0]
+            rows = self._above(gates)
             if len(rows) * 8 > len(view):  # one pass over the planes costs less than copying so many rows
                 best = self._best_of(view)[rows]
             else:
                 near = view[rows]
                 ids = near.argmax(axis=1)
-                best = near[np.arange(len(rows)), ids]
-            scores, finite = self._with_objectness(outputs, rows, best)
+                best = near.max(axis=1)
+            scores, finite = self._with_objectness(gates[rows], best)
         good = scores >= np.float32(threshold)
         good &= finite
         if np.count_nonzero(good) < len(good):
@@ -157,11 +157,8 @@ class CandidateScores:
         real = self._best_spec.dequantize(stored)
         return (sigmoid(real) if self._logits else real), np.isfinite(real)
 
-    def _with_objectness(
-        self, outputs: Sequence[np.ndarray], rows: np.ndarray, best: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        assert self._objectness is not None
-        objectness = self._objectness.take(outputs, rows)[:, 0]
+    def _with_objectness(self, gates: np.ndarray, best: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        objectness = self._gate_spec.dequantize(gates)
         classes = self._best_spec.dequantize(best)
         finite = np.isfinite(objectness + classes)
         if self._logits:
