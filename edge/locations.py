@@ -7,6 +7,9 @@ import numpy as np
 __all__ = ["Location", "Locations"]
 
 
+_PARTS = np.array([1e4] * 3 + [1e3] * 6)  # of what is rounded to 0.1 mrad or 1 mm
+
+
 class Location(NamedTuple):
     """One row of `Locations` for a message, None for what is absent; angles in rad, lengths in m, rounded."""
 
@@ -28,6 +31,7 @@ class Locations:
     range_sigma_m: one standard deviation.
     position_m (K, 3) float32: the anchor in the base frame, x forward, y left, z up; position_sigma_m: one standard
     deviation along the axis that is least sure. They are known where the range is, and the camera is mounted.
+    values (9, K) float32: all of them, in this order; the others are views of it.
     """
 
     __slots__ = (
@@ -39,35 +43,32 @@ class Locations:
         "position_sigma_m",
         "range_m",
         "range_sigma_m",
+        "values",
     )
 
     def __init__(self, capacity: int) -> None:
         self.count = 0
-        self.azimuth_rad = np.full(capacity, np.nan, np.float32)
-        self.elevation_rad = np.full(capacity, np.nan, np.float32)
-        self.angle_sigma_rad = np.full(capacity, np.nan, np.float32)
-        self.range_m = np.full(capacity, np.nan, np.float32)
-        self.range_sigma_m = np.full(capacity, np.nan, np.float32)
-        self.position_m = np.full((capacity, 3), np.nan, np.float32)
-        self.position_sigma_m = np.full(capacity, np.nan, np.float32)
+        self.values = values = np.full((9, capacity), np.nan, np.float32)
+        self.azimuth_rad, self.elevation_rad, self.angle_sigma_rad, self.range_m, self.range_sigma_m = values[:5]
+        self.position_m, self.position_sigma_m = values[5:8].T, values[8]
 
     def __len__(self) -> int:
         return self.count
 
     def rows(self) -> list[Location]:
         """Return one Location for each of the `count` entries; angles to 0.1 mrad, lengths to 1 mm."""
-        n = self.count
-        columns = [self.azimuth_rad, self.elevation_rad, self.angle_sigma_rad, self.range_m, self.range_sigma_m]
-        columns += [*self.position_m.T, self.position_sigma_m]
-        values = np.stack([column[:n] for column in columns]).astype(np.float64)  # float32 would print 17 digits
-        angles, lengths = values[:3].round(4).T.tolist(), values[3:].round(3).T.tolist()
+        values = self.values[:, : self.count].T.astype(np.float64)  # float32 would print 17 digits
+        values *= _PARTS
+        np.rint(values, out=values)
+        values /= _PARTS
         return [
             Location(
-                *(((azimuth, elevation), sigma) if azimuth == azimuth else (None, None)),  # NaN differs from itself
-                *((distance, distance_sigma) if distance == distance else (None, None)),
-                *(((x, y, z), place_sigma) if x == x else (None, None)),
+                (azimuth, elevation) if azimuth == azimuth else None,  # NaN differs from itself
+                sigma if azimuth == azimuth else None,
+                distance if distance == distance else None,
+                distance_sigma if distance == distance else None,
+                (x, y, z) if x == x else None,
+                place_sigma if x == x else None,
             )
-            for (azimuth, elevation, sigma), (distance, distance_sigma, x, y, z, place_sigma) in zip(
-                angles, lengths, strict=True
-            )
+            for azimuth, elevation, sigma, distance, distance_sigma, x, y, z, place_sigma in values.tolist()
         ]

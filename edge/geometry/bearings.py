@@ -20,7 +20,7 @@ _STEP_SIGMAS = 0.1
 
 def angles_of(rays: np.ndarray) -> np.ndarray:
     """Return (2, N) float64 rad: azimuth, right positive, and elevation, up positive, of camera rays (3, N) float64."""
-    x, y, z = rays
+    x, y, z = rays[0], rays[1], rays[2]
     found = np.empty((2, rays.shape[1]))
     np.arctan2(x, z, out=found[0])
     np.arctan2(-y, np.hypot(x, z), out=found[1])
@@ -42,15 +42,16 @@ class SureMaps:
 
     px2 (3, C) float64: of the worse camera angle in rad^2, base azimuth in rad^2, base slope, each per px^2 of noise in
     either direction. fixed2 (3, C) float64: the same due to the calibration and the mount's tilt.
+    per_px (2, 1) float64: cells to a px, across and down.
     lean2 (2, C) float64: squared slope, in the picture, of what is upright in the world, against the picture's columns,
     and of what is level, against its rows; at most 1.
     """
 
     def __init__(self, camera: Camera) -> None:
-        self._per_px = _CELLS / np.array([[camera.width_px], [camera.height_px]], np.float64)
+        self.per_px = _CELLS / np.array([[camera.width_px], [camera.height_px]], np.float64)
         self._rotation = base_from_camera(camera.mount)[:3, :3]
         middles = np.arange(_CELLS) + 0.5
-        grid = np.stack(np.meshgrid(middles, middles)).reshape(2, -1) / self._per_px - 0.5
+        grid = np.stack(np.meshgrid(middles, middles)).reshape(2, -1) / self.per_px - 0.5
         lens = Lens(camera)
         with np.errstate(all="ignore"):
             steps = np.eye(2)[:, :, None] * _STEP_PX
@@ -62,10 +63,12 @@ class SureMaps:
 
     def cells(self, points: np.ndarray) -> np.ndarray:
         """Return (N,) int64 cells of points (2, N) float64, px of the calibrated size; outside is the nearest cell."""
-        at = ((points + 0.5) * self._per_px).astype(np.int64)
-        np.minimum(at, _CELLS - 1, out=at)
-        np.maximum(at, 0, out=at)
-        return at[1] * _CELLS + at[0]
+        return self.cells_at((points + 0.5) * self.per_px)
+
+    def cells_at(self, steps: np.ndarray) -> np.ndarray:
+        """Return `cells` of points (2, N) float64 counted in cells from the picture's corner."""
+        at = steps.astype(np.int64)
+        return np.ravel_multi_index((at[1], at[0]), (_CELLS, _CELLS), mode="clip")
 
     def _of_lens(self, camera: Camera, grid: np.ndarray) -> np.ndarray:
         values, vectors = np.linalg.eigh(camera.covariance)  # independent directions, each one sigma long

@@ -24,13 +24,14 @@ class Lens:
     def __init__(self, camera: Camera, parameters: np.ndarray | None = None) -> None:
         """Take the camera's parameters, or others of its distortion model: (4 + coefficients,) float64."""
         p = camera.parameters if parameters is None else parameters
-        self._focal, self._centre, coefficients = p[:2, None], p[2:4, None], p[4:]
+        self.focal_px, self.centre_px, coefficients = p[:2, None], p[2:4, None], p[4:]
         self._fisheye = camera.distortion.model == "fisheye"
-        self._tangential = np.zeros(2) if self._fisheye else coefficients[3:1:-1].copy()
+        self._tangential = np.zeros((2, 1)) if self._fisheye else coefficients[3:1:-1, None].copy()
+        self._twice_tangential = 2 * self._tangential.T
         whole = np.array([[camera.width_px], [camera.height_px]])
         corners = np.array([(0, 1, 0, 1), (0, 0, 1, 1)]) * whole
-        farthest = np.hypot(*((corners - self._centre) / self._focal)).max()
-        self._radii, self._ratios, self._depths = _tables(self._fisheye, coefficients, _SPARE * farthest)
+        farthest = np.hypot(*((corners - self.centre_px) / self.focal_px)).max()
+        self._table, self._steps = _even(*_tables(self._fisheye, coefficients, _SPARE * farthest))
         self._rounds = 0
         if self._tangential.any():
             across = np.linspace(0, 1, _GRID)
@@ -41,21 +42,34 @@ class Lens:
 
         points: px of the calibrated size, (0, 0) the middle of the first pixel.
         """
-        distorted = points - self._centre
-        distorted /= self._focal
-        found = np.empty((3, points.shape[1]))
+        with np.errstate(invalid="ignore"):
+            return self.undistorted((points - self.centre_px) / self.focal_px)
+
+    def undistorted(self, distorted: np.ndarray) -> np.ndarray:
+        """Return `rays` of points (2, N) float64 less the centre, in focal lengths."""
+        found = np.empty((3, distorted.shape[1]))
         plane = found[:2]
-        radius = np.hypot(distorted[0], distorted[1])
-        np.multiply(distorted, np.interp(radius, self._radii, self._ratios, right=np.nan), out=plane)
-        q = self._tangential
+        figures = self._figures(distorted)
+        np.multiply(distorted, figures[0], out=plane)
+        q, twice_q = self._tangential, self._twice_tangential
         for _ in range(self._rounds):  # the tangential shift of X is 2 (q X) X + (X X) q with q = (p2, p1)
-            shift = plane * (2 * np.dot(q, plane))
-            shift += q[:, None] * (plane[0] * plane[0] + plane[1] * plane[1])
+            shift = plane * np.dot(twice_q, plane)
+            squares = plane * plane
+            shift += q * (squares[0] + squares[1])
             np.subtract(distorted, shift, out=shift)
-            radius = np.hypot(shift[0], shift[1])
-            np.multiply(shift, np.interp(radius, self._radii, self._ratios, right=np.nan), out=plane)
-        found[2] = np.interp(radius, self._radii, self._depths) if self._fisheye else 1.0
+            figures = self._figures(shift)
+            np.multiply(shift, figures[0], out=plane)
+        found[2] = figures[1] if self._fisheye else 1.0
         return found
+
+    def _figures(self, distorted: np.ndarray) -> np.ndarray:
+        """(2, N): the factor to the ray's x and y, and the ray's z."""
+        at = np.hypot(distorted[0], distorted[1])
+        at *= self._steps
+        lines = self._table.take(at.astype(np.int64), axis=0, mode="clip").T
+        figures = lines[2:] * at
+        figures += lines[:2]
+        return figures
 
     def _rounds_for(self, points: np.ndarray) -> int:
         """How many rounds it takes until one more moves nothing in the picture."""
@@ -63,11 +77,23 @@ class Lens:
         for rounds in range(_MOST_ROUNDS):
             self._rounds = rounds + 1
             after = self.rays(points)
-            moved = np.abs(after - before)[:2] * self._focal
+            moved = np.abs(after - before)[:2] * self.focal_px
             if not np.nanmax(moved, initial=0.0) > _EXACT_PX:
                 return rounds
             before = after
         return _MOST_ROUNDS
+
+
+def _even(radii: np.ndarray, ratios: np.ndarray, depths: np.ndarray) -> tuple[np.ndarray, float]:
+    """A table with even steps of the radius, in which nothing is searched for, and how many there are to a radius of 1.
+
+    (_NODES + 1, 4): in step i the factor is t[i, 0] + t[i, 2] s, the ray's z t[i, 1] + t[i, 3] s, s in steps.
+    """
+    even = np.linspace(0.0, radii[-1], _NODES + 1)
+    values = np.stack([np.interp(even, radii, figures) for figures in (ratios, depths)], axis=1)
+    rise = np.diff(values, axis=0)
+    level = values[:-1] - rise * np.arange(_NODES)[:, None]
+    return np.concatenate([np.hstack([level, rise]), np.full((1, 4), np.nan)]), _NODES / float(radii[-1])
 
 
 def _distorted_radius(fisheye: bool, coefficients: np.ndarray, angles: np.ndarray) -> np.ndarray:

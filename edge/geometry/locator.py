@@ -7,7 +7,7 @@ import numpy as np
 
 from edge.detections import Detections
 from edge.errors import ConfigError
-from edge.geometry.bearings import SureMaps, angles_of, azimuths_of, slopes_of
+from edge.geometry.bearings import SureMaps, angles_of, azimuths_of
 from edge.geometry.camera import Camera, read_camera
 from edge.geometry.lens import Lens
 from edge.geometry.ranging import ABSENT, Estimate, from_ground, from_height, from_width, fuse, range_of
@@ -56,6 +56,7 @@ class Locator:
         self.camera = camera
         self.locations = Locations(capacity)
         self.base_from_camera = base_from_camera(camera.mount)
+        self._rotation, self._origin_m = self.base_from_camera[:3, :3].copy(), self.base_from_camera[:3, 3:].copy()
         self._section = section
         self._sizes = _size_tables(section.sizes, labels)
         tall = any(size.height_m for size in section.sizes.values())
@@ -64,9 +65,12 @@ class Locator:
         self._names = [section.anchor, "bottom", *(["top"] if tall else []), *(["left", "right"] if wide else [])]
         self._lens = Lens(camera)
         self._maps = maps = SureMaps(camera)
-        rows = (maps.px2[0], maps.fixed2[0], maps.px2[1], maps.px2[2], maps.fixed2[2], *maps.lean2)
-        self._tables = np.stack(rows)
-        self._focal_part2 = float(camera.covariance[1, 1] / camera.intrinsics.fy_px**2)
+        # of the anchor the middle of two edges is surer than either; a leaning foot or outline makes the box larger
+        columns = (maps.px2[0] / 2, maps.fixed2[0], maps.px2[1], maps.px2[2], maps.fixed2[2], *maps.lean2 * _LEAN)
+        self._tables = np.stack(columns, axis=1)  # a cell in a row: one place in memory to look up
+        self._sure = not np.isnan(self._tables[:, :2]).any()
+        self._boxes = np.ones((5, capacity))  # x1, y1, x2, y2 and a one
+        self._sizes[1::2] += camera.covariance[1, 1] / camera.intrinsics.fy_px**2  # a wrong focal length is one of size
         self._tilt_sigma_rad = camera.mount.sigma_of_tilt_rad if camera.mount else 0.0
         self._frame_wh = (0, 0)
 
@@ -102,100 +106,117 @@ class Locator:
             )
         self._frame_wh = frame_wh
         scale = (own[0] / frame_wh[0], own[1] / frame_wh[1])
-        self._scale2 = np.square(scale)[:, None]
-        self._noise_px2 = self._scale2 * self._section.noise_px**2
-        self._points_of_boxes = _points_of_boxes(self._names, scale)
-        self._cut_below = np.array([[_CUT_PX], [_CUT_PX], [-np.inf], [-np.inf]])
-        self._cut_above = np.array([[np.inf], [np.inf], [frame_wh[0] - _CUT_PX], [frame_wh[1] - _CUT_PX]])
+        self._noise_px2 = np.square(scale)[:, None] * self._section.noise_px**2
+        points = _points_of_boxes(self._names, scale)
+        lens, lift = self._lens, np.array([0, 0, 0, 0, 1.0])
+        distorted = (points - lens.centre_px[..., None] * lift) / lens.focal_px[..., None]
+        cells = (points + 0.5 * lift) * self._maps.per_px[..., None]
+        sides = np.array([[-scale[0], 0, scale[0], 0, 0], [0, -scale[1], 0, scale[1], 0]])
+        inside = np.diag([1.0, 1, -1, -1, 0])[:4]
+        inside[:, 4] = -_CUT_PX, -_CUT_PX, frame_wh[0] - _CUT_PX, frame_wh[1] - _CUT_PX
+        self._linear = np.concatenate([distorted.reshape(-1, 5), cells.reshape(-1, 5), sides, inside])
 
     def _locate(self, detections: Detections, n: int) -> None:
-        boxes = detections.xyxy[:n].T.astype(np.float64)
-        points = (self._points_of_boxes @ boxes).reshape(2, -1)  # all of the anchors, all of the feet, ...
-        points -= 0.5  # a box counts from the edge of the first pixel, a lens from its middle
-        rays = self._lens.rays(points)
-        base_rays = self.base_from_camera[:3, :3] @ rays
-        variances = self._tables.take(self._maps.cells(points), axis=1, mode="clip").reshape(len(self._tables), -1, n)
-        sides2 = np.square(boxes[2:] - boxes[:2])
-        sides2 *= self._scale2
+        boxes, count = self._boxes[:, :n], 2 * len(self._names)
+        boxes[:4] = detections.xyxy[:n].T
+        figures = np.dot(self._linear, boxes)  # all that is linear in the boxes; of the anchors, of the feet, ...
+        rays = self._lens.undistorted(figures[:count].reshape(2, -1))
+        base_rays = np.dot(self._rotation, rays)
+        cells = self._maps.cells_at(figures[count : 2 * count].reshape(2, -1))
+        variances = self._tables.take(cells, axis=0).T.reshape(7, -1, n)
+        sides2, inside = figures[2 * count : 2 * count + 2], figures[2 * count + 2 :]
+        sides2 *= sides2
         noise2 = sides2 * self._section.noise_fraction**2
         noise2 += self._noise_px2
         self._bear(rays[:, :n], variances[:2, 0], noise2)
-        # what leans in the picture, or has a leaning foot, gets a larger box
-        noise2 += sides2[::-1] * variances[5:, 0] * _LEAN
-        if self._range(boxes, base_rays, variances[2:5], noise2, detections.class_ids[:n]) and self.camera.mount:
-            self._place(base_rays[:, :n])
+        sides2 *= variances[:4:-1, 0]  # what leans in the picture, or has a leaning foot, gets a larger box
+        noise2 += sides2[::-1]
+        across = np.hypot(base_rays[0], base_rays[1])
+        slopes = (base_rays[2] / across).reshape(-1, n)
+        ranged = self._range(inside < 0, base_rays, slopes, variances[2:5], noise2, detections.class_ids[:n])
+        if ranged and self.camera.mount:
+            self._place(base_rays[:, :n], across[:n], slopes[0])
 
     def _bear(self, rays: np.ndarray, variances: np.ndarray, noise2: np.ndarray) -> None:
         found, n = self.locations, rays.shape[1]
-        # the middle of two edges is surer than either
-        upright = noise2[1] * 0.5 if self._section.anchor == "center" else noise2[1]
-        sigma = np.sqrt(variances[0] * np.maximum(noise2[0] * 0.5, upright) + variances[1])
+        upright = noise2[1] if self._section.anchor == "center" else noise2[1] * 2
+        variance = variances[0] * np.maximum(noise2[0], upright)
+        variance += variances[1]
+        sigma = np.sqrt(variance, out=variance)
         angles = angles_of(rays)
-        angles += sigma * 0  # what cannot be sure is absent
-        found.azimuth_rad[:n], found.elevation_rad[:n] = angles
+        if not self._sure:
+            angles += sigma * 0  # what cannot be sure is absent
+        found.values[:2, :n] = angles
         found.angle_sigma_rad[:n] = sigma
 
     def _range(
         self,
-        boxes: np.ndarray,
+        cut: np.ndarray,
         base_rays: np.ndarray,
+        slopes: np.ndarray,
         variances: np.ndarray,
         noise2: np.ndarray,
         class_ids: np.ndarray,
     ) -> bool:
         """Fill range_m and range_sigma_m; return False where nothing tells a range."""
-        n, mount = boxes.shape[1], self.camera.mount
-        slopes = slopes_of(base_rays).reshape(-1, n)
-        cut = (boxes < self._cut_below) | (boxes > self._cut_above)
-        across2, upright2 = variances[0] * noise2[0], variances[1] * noise2[1]
+        n, mount = len(class_ids), self.camera.mount
+        upright2 = variances[1] * noise2[1]
         found: Estimate | None = None
         if mount and mount.height_m:
             found = from_ground(slopes[1], upright2[1] + variances[2, 1], mount.height_m, mount.height_sigma_m)
-            found[1][cut[3]] = ABSENT
-        sizes = self._sizes.take(class_ids, axis=1, mode="clip")
+            np.putmask(found[1], cut[3], ABSENT)
+        if len(self._names) > 2:
+            sizes = self._sizes.take(class_ids, axis=1, mode="clip")
         if "top" in self._names:
-            tall = self._from_height(slopes[1:3], upright2[1:3], sizes[:2], cut[1] | cut[3])
+            tall = self._from_height(slopes, upright2, sizes, cut[1] | cut[3])
             # the foot's error is in both
             found = fuse(found, tall, upright2[1] / (mount.height_m * sizes[0])) if found and mount else tall
         if "left" in self._names:
             left, right = azimuths_of(base_rays[:, -2 * n :]).reshape(2, n)
-            angle2 = across2[-2] + across2[-1]
-            wide = from_width(left - right, angle2, sizes[2], sizes[3] + self._focal_part2)
-            wide[1][cut[0] | cut[2]] = ABSENT
+            angle2 = (variances[0, -2] + variances[0, -1]) * noise2[0]
+            wide = from_width(left - right, angle2, sizes[2], sizes[3])
+            np.putmask(wide[1], cut[0] | cut[2], ABSENT)
             found = fuse(found, wide) if found else wide
         if found is None:
             return False
-        distance, sigma = range_of(found, self._section.max_range_sigma)
-        self.locations.range_m[:n], self.locations.range_sigma_m[:n] = distance, sigma
+        ranges = self.locations.values[3:5, :n]
+        ranges[0], ranges[1] = range_of(found, self._section.max_range_sigma)
         return True
 
     def _from_height(self, slopes: np.ndarray, upright2: np.ndarray, sizes: np.ndarray, cut: np.ndarray) -> Estimate:
-        foot, top = slopes
+        foot, top = slopes[1], slopes[2]
         nod = (top * top - foot * foot) * self._tilt_sigma_rad
-        found = from_height((top, foot), upright2.sum(axis=0) + nod * nod, sizes[0], sizes[1] + self._focal_part2)
-        found[1][cut] = ABSENT
+        nod *= nod
+        nod += upright2[1]
+        nod += upright2[2]
+        found = from_height((top, foot), nod, sizes[0], sizes[1])
+        np.putmask(found[1], cut, ABSENT)
         return found
 
-    def _place(self, base_rays: np.ndarray) -> None:
+    def _place(self, base_rays: np.ndarray, across: np.ndarray, slopes: np.ndarray) -> None:
         """Fill position_m and its sigma, to first order: of the range along the ray, of the angles across it."""
-        found, n = self.locations, base_rays.shape[1]
+        found, n = self.locations, len(across)
         distance = found.range_m[:n]
-        places = base_rays * (distance / np.hypot(base_rays[0], base_rays[1]))
         sigma = np.maximum(found.range_sigma_m[:n], distance * found.angle_sigma_rad[:n])
-        sigma *= np.sqrt((places * places).sum(axis=0)) / distance
-        places += self.base_from_camera[:3, 3:]
-        found.position_m[:n] = places.T
+        sigma *= np.hypot(slopes, 1.0)  # how much longer the ray is than its range
+        places = base_rays * (distance / across)
+        places += self._origin_m
+        found.values[5:8, :n] = places
         found.position_sigma_m[:n] = sigma
 
 
 def _points_of_boxes(names: Sequence[str], scale: tuple[float, float]) -> np.ndarray:
-    """(2 * points, 4): this @ boxes (4, N) in frame px = x of each point, then y of each, in px of the calibration."""
-    found = np.zeros((2, len(names), 4))
+    """(2, points, 5): this @ boxes (5, N) in frame px, with a one = x of each point, then y of each.
+
+    These are px of the calibration from the middle of its first pixel; a box counts from that pixel's edge.
+    """
+    found = np.zeros((2, len(names), 5))
+    found[:, :, 4] = -0.5
     for i, name in enumerate(names):
         x1, x2, y1, y2 = _POINTS[name]
-        found[0, i, ::2] = np.array([x1, x2]) * scale[0]
-        found[1, i, 1::2] = np.array([y1, y2]) * scale[1]
-    return found.reshape(-1, 4)
+        found[0, i, 0:4:2] = np.array([x1, x2]) * scale[0]
+        found[1, i, 1:4:2] = np.array([y1, y2]) * scale[1]
+    return found
 
 
 def _size_tables(sizes: Mapping[str, ObjectSize], labels: Sequence[str]) -> np.ndarray:

@@ -25,8 +25,10 @@ def from_ground(slope: np.ndarray, slope2: np.ndarray, height_m: float, height_s
     The lens is height_m above the ground; range is along it. At or above the horizon the variance is ABSENT.
     """
     inverse = slope / -height_m
-    variance = slope2 / height_m**2 + (inverse * (height_sigma_m / height_m)) ** 2
-    variance[~(inverse > 0)] = ABSENT
+    variance = inverse * (height_sigma_m / height_m)
+    variance *= variance
+    variance += slope2 / height_m**2
+    np.putmask(variance, inverse <= 0, ABSENT)
     return inverse, variance
 
 
@@ -38,7 +40,10 @@ def from_height(
     slopes2 (N,): variance of their difference. size_part2 (N,): squared relative sigma of the size.
     """
     inverse = (slopes[0] - slopes[1]) / size_m
-    return inverse, slopes2 / size_m**2 + inverse**2 * size_part2
+    variance = inverse * inverse
+    variance *= size_part2
+    variance += slopes2 / (size_m * size_m)
+    return inverse, variance
 
 
 def from_width(angle: np.ndarray, angle2: np.ndarray, size_m: np.ndarray, size_part2: np.ndarray) -> Estimate:
@@ -58,21 +63,36 @@ def fuse(a: Estimate, b: Estimate, covariance: np.ndarray | float = 0.0) -> Esti
     (Birge's ratio, as the Particle Data Group uses it).
     """
     (value_a, var_a), (value_b, var_b) = a, b
-    shared = np.minimum(covariance, np.minimum(var_a, var_b))
-    spread = var_a + var_b - 2 * shared
+    shared = np.minimum(var_a, var_b)
+    np.minimum(shared, covariance, out=shared)
+    own_a, own_b = var_a - shared, var_b - shared
+    spread = own_a + own_b
     np.maximum(spread, 1e-30, out=spread)
-    part_a = (var_b - shared) / spread
+    part_a = own_b / spread
+    own_a *= part_a
+    variance = np.add(shared, own_a, out=own_a)  # never the difference of two large ones: either may be ABSENT
     difference = value_a - value_b
-    value = value_b + part_a * difference
-    variance = var_b - part_a * (var_b - shared)
-    variance *= np.maximum(difference**2 / (spread * _AGREE_SIGMAS**2), 1.0)
+    part_a *= difference
+    value = np.add(value_b, part_a, out=part_a)
+    difference *= difference
+    difference /= spread
+    difference *= 1 / _AGREE_SIGMAS**2
+    np.maximum(difference, 1.0, out=difference)
+    variance *= difference
     return value, variance
 
 
 def range_of(estimate: Estimate, most_sigma: float) -> tuple[np.ndarray, np.ndarray]:
     """Return range and its sigma in m, (N,) float64; NaN where sigma is more than most_sigma of the range."""
     inverse, variance = estimate
-    part = np.sqrt(variance) / inverse
     distance = 1 / inverse
-    distance[~((part < most_sigma) & (inverse > 0))] = np.nan
-    return distance, distance * part * (1 + _SKEW * part**2)
+    np.putmask(distance, distance <= 0, np.nan)
+    part = np.sqrt(variance)
+    part *= distance
+    np.putmask(distance, part >= most_sigma, np.nan)
+    sigma = part * part
+    sigma *= _SKEW
+    sigma += 1
+    sigma *= part
+    sigma *= distance
+    return distance, sigma

@@ -76,14 +76,16 @@ class RegionTracks:
             self._forget(t_ns, changes)
         at = np.array(rows, np.int64)
         other = sides != self._side.take(at, axis=0)
-        if self._unsettled or np.count_nonzero(other):  # quicker than any()
+        changing = self._unsettled or np.count_nonzero(other)  # quicker than any()
+        if changing:
             other &= sides != 0
             if self._unsettled or np.count_nonzero(other):
                 self._settle(at, other, sides, points, t_ns, changes)
-        if points.size:
+        if points.size and changing:
             keeps = self._side.take(at, axis=0)[:, self._zones :] == sides[:, self._zones :]
-            whole = np.count_nonzero(keeps) == keeps.size
-            self._points[at] = points if whole else np.where(keeps[..., None], points, self._points[at])
+            points = np.where(keeps[..., None], points, self._points.take(at, axis=0))
+        if points.size:
+            self._points[at] = points
         if t_ns >= self._dwell_due_ns:
             self._tell_who_stays(at, t_ns, changes)
         return changes
@@ -98,13 +100,15 @@ class RegionTracks:
 
     def _rows(self, track_ids: list[int], classes: list[int], t_ns: int, changes: list[Change]) -> list[int]:
         rows = [self._slots.get(track_id, -1) for track_id in track_ids]
-        for row in rows:
+        for row, class_id in zip(rows, classes, strict=True):
             if row >= 0:
                 self._seen_ns[row] = t_ns  # first, so that none of these makes room for a new one
-        for i, row in enumerate(rows):
-            if row < 0:
-                rows[i] = self._row(track_ids[i], t_ns, changes)
-            self._classes[rows[i]] = classes[i]
+                self._classes[row] = class_id
+        if -1 in rows:
+            for i, row in enumerate(rows):
+                if row < 0:
+                    rows[i] = row = self._row(track_ids[i], t_ns, changes)
+                    self._classes[row] = classes[i]
         return rows
 
     def _settle(

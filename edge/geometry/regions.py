@@ -52,6 +52,8 @@ class Regions:
         self._filter_classes = _class_table(self._filters, labels)
         self._watched_classes = _class_table(self._watched, labels)
         self._include = np.array([s.kind == "include" for s in self._filters], bool)
+        self._exclude = None if self._include.all() else ~self._include
+        self._everywhere = ~(self._filter_classes & self._include).any(axis=1)  # classes without include regions
         times = np.array([[s.settle_s, s.dwell_s, s.lost_s] for s in self._watched]).reshape(-1, 3)
         settle_ns, dwell_ns, lost_ns = (times.T * 1e9).astype(np.int64)
         self._tracks = RegionTracks(settle_ns, dwell_ns, lost_ns, tracks, len(self._zones))
@@ -71,17 +73,17 @@ class Regions:
         n = detections.count
         if not self._filters or not n:
             return np.ones(n, bool)
-        self._fit(frame_wh)
+        if frame_wh != self._frame_wh:
+            self._fit(frame_wh)
         if n > len(self._boxes):
             self._boxes = np.zeros((detections.capacity, 5))
         inside = self._filter_shapes.inside(with_one(detections.xyxy[:n], self._boxes))
-        applies = self._filter_classes.take(detections.class_ids[:n], axis=0, mode="clip")
-        inside &= applies
-        needed = applies & self._include
-        kept = (inside & self._include).any(axis=1)
-        kept |= ~needed.any(axis=1)
-        if not self._include.all():
-            kept &= ~(inside & ~self._include).any(axis=1)
+        class_ids = detections.class_ids[:n]
+        inside &= self._filter_classes.take(class_ids, axis=0, mode="clip")
+        kept = np.dot(inside, self._include)  # of bools: whether any is True in both
+        kept |= self._everywhere.take(class_ids, mode="clip")
+        if self._exclude is not None:
+            kept &= ~np.dot(inside, self._exclude)
         return kept
 
     def events(self, detections: Detections, frame_wh: tuple[int, int], t_capture_ns: int) -> list[RegionEvent]:
@@ -91,7 +93,8 @@ class Regions:
         """
         if not self._watched:
             return []
-        self._fit(frame_wh)
+        if frame_wh != self._frame_wh:
+            self._fit(frame_wh)
         n = detections.count
         ids, classes, boxes = detections.track_ids[:n].tolist(), detections.class_ids[:n], detections.xyxy[:n]
         if n > self._most_tracks or (ids and min(ids) < 0):
@@ -111,36 +114,28 @@ class Regions:
     def _sides(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(N, watched) int8, 1 and -1 beyond the margin on either side, 0 between; and (N, lines, 2) float64, px."""
         zones = len(self._zones)
-        sides = np.empty((len(boxes), len(self._watched)), np.int8)
+        within = np.empty((len(self._watched), len(boxes)))  # how far inside or to the right; of zones in px^2
         points = _NO_POINTS
         if zones:
             inside, squared = self._zone_shapes.squared(boxes)
-            beyond = squared > self._zone_margins2
-            of_zones = sides[:, :zones]
-            np.copyto(of_zones, inside)
-            of_zones += of_zones
-            of_zones -= 1
-            of_zones *= beyond
+            np.copysign(squared.T, inside.T - 0.5, out=within[:zones])
         if self._lines:
             right, points = self._line_shapes.side(boxes)
-            margins = self._line_margins_px
-            of_lines = sides[:, zones:]
-            np.copyto(of_lines, right > margins)
-            of_lines -= right < -margins
-        return sides, points
+            within[zones:] = right.T
+        sides = (within > self._margins).view(np.int8)
+        sides -= within < -self._margins
+        return sides.T, points
 
     def _fit(self, frame_wh: tuple[int, int]) -> None:
-        if frame_wh == self._frame_wh:
-            return
         self._frame_wh = frame_wh
+        self._margins = _margins_px(self._watched, frame_wh)[:, None]
+        self._margins[: len(self._zones)] **= 2
         if self._filters:
             self._filter_shapes = Polygons([_pixels(s, frame_wh) for s in self._filters], _up(self._filters))
         if self._zones:
             self._zone_shapes = Polygons([_pixels(s, frame_wh) for s in self._zones], _up(self._zones))
-            self._zone_margins2 = _margins_px(self._zones, frame_wh) ** 2
         if self._lines:
             self._line_shapes = Lines(np.stack([_pixels(s, frame_wh) for s in self._lines]), _up(self._lines))
-            self._line_margins_px = _margins_px(self._lines, frame_wh)
 
     def _event(self, change: Change) -> RegionEvent | None:
         section, zones = self._watched[change.region], len(self._zones)

@@ -6,14 +6,13 @@ from edge.detections import Detections
 
 __all__ = ["Affinity", "nearness"]
 
-# Detections of another class overlap a track by less than any threshold.
-APART = -1.0
-
 # What is found again has about the size it had (factor e^0.3 = 1.35 at most), and is not further off than this.
 SIZE_CHANGE = 0.3
 GATE_SIGMAS = 3.0
 
-_TINY = np.finfo(np.float32).tiny
+# arrays: a number is made into one on each call
+_ZERO_PX = np.array(0, np.float32)
+_TINY_PX = np.array(1e-18, np.float32)  # its square is still a number of float32: no union is 0
 
 
 class Affinity:
@@ -21,31 +20,36 @@ class Affinity:
 
     def __init__(self, tracks: int, detections: int, class_aware: bool) -> None:
         self._class_aware = class_aware
-        self._buffers = [np.empty(2 * tracks * detections, np.float32) for _ in range(2)]
+        self._corners = np.empty((4, tracks + detections), np.float32)
+        self._buffer = np.empty(4 * tracks * detections, np.float32)
 
     def iou(self, xyxy: np.ndarray, class_ids: np.ndarray, detections: Detections) -> np.ndarray:
-        """Return (N, M) float32 intersection over union of tracks with detections, below 0 where classes differ.
+        """Return (N, M) float32 intersection over union of tracks with detections, 0 where classes differ.
 
-        xyxy (4, N) float32, corners by rows, and class_ids (N,) int32 of the tracks. Valid until the next call.
+        xyxy (4, N) float32 or float64, corners by rows, and class_ids (N,) int32 of the tracks. Valid until the next
+        call.
         """
-        boxes = detections.xyxy[: detections.count].T.copy()
-        n, m = xyxy.shape[1], boxes.shape[1]
-        size, other = (buffer[: 2 * n * m].reshape(2, n, m) for buffer in self._buffers)  # width and height at once
-        tracks, seen = xyxy[:, :, None], boxes[:, None]
+        n, m = xyxy.shape[1], detections.count
+        corners = self._corners[:, : n + m]  # of all in one array: fewer calls
+        corners[:, :n] = xyxy
+        corners[:, n:] = detections.xyxy[:m].T
+        sides = corners[2:] - corners[:2]
+        np.maximum(sides, _TINY_PX, out=sides)
+        area = sides[0] * sides[1]
+        buffer = self._buffer[: 4 * n * m].reshape(4, n, m)
+        size, other = buffer[:2], buffer[2:]  # width and height at once
+        tracks, seen = corners[:, :n, None], corners[:, None, n:]
         np.minimum(tracks[2:], seen[2:], out=size)
         np.maximum(tracks[:2], seen[:2], out=other)
         size -= other
-        np.maximum(size, 0, out=size)
-        inter, union = other
-        np.multiply(size[0], size[1], out=inter)
-        np.add(_area(xyxy)[:, None], _area(boxes), out=union)
+        np.maximum(size, _ZERO_PX, out=size)
+        inter, union = buffer[2], buffer[3]
+        np.multiply(buffer[0], buffer[1], out=inter)
+        np.add(area[:n, None], area[n:], out=union)
         union -= inter
-        np.maximum(union, _TINY, out=union)
         inter /= union
         if self._class_aware:
-            apart = class_ids[:, None] != detections.class_ids[:m]
-            if np.count_nonzero(apart):  # quicker than any()
-                np.copyto(inter, APART, where=apart)
+            inter *= class_ids[:, None] == detections.class_ids[:m]
         return inter
 
 
@@ -60,12 +64,5 @@ def nearness(xywh: np.ndarray, sigma_px: np.ndarray, seen: np.ndarray, reach: fl
     gate = np.minimum(GATE_SIGMAS * sigma_px + 0.1 * size, reach * size)
     near = 1 - np.sqrt((off * off).sum(axis=2)) / np.maximum(gate, 1e-9)[:, None]
     change = np.abs(np.log(np.maximum(seen[:, 2:], 1) / xywh[:, None, 2:])).max(axis=2)
-    near[change > SIZE_CHANGE] = APART
+    near[change > SIZE_CHANGE] = 0
     return near
-
-
-def _area(xyxy: np.ndarray) -> np.ndarray:
-    """Of (4, N) corners."""
-    size = xyxy[2:] - xyxy[:2]
-    np.maximum(size, 0, out=size)
-    return size[0] * size[1]

@@ -21,44 +21,54 @@ Pairs = tuple[np.ndarray, np.ndarray]
 Solver = Callable[[np.ndarray], Pairs]
 """Takes gains (N, M) float64, all >= 0; returns rows (K,) and columns (K,) int64 of an assignment of most gain."""
 
+SMALL = 30  # gains; up to that plain Python is quicker than numpy's calls
 FEW = 150  # gains; below that the call of `lap` costs more than it saves
 
 
-def assign(gain: np.ndarray, solver: Solver) -> tuple[list[int], list[int]]:
-    """Return rows and columns of the pairs of (N, M) float32 or float64 `gain` that add up to the most.
+def assign(gain: np.ndarray, solver: Solver, least: float = 0.0) -> tuple[list[int], list[int]]:
+    """Return rows and columns of the pairs of (N, M) float32 or float64 `gain` that add up to the most above `least`.
 
-    No row and no column is in two pairs, and a pair without gain (0 or less) is never made.
+    No row and no column is in two pairs, and a pair with a gain of `least` or less is never made.
     """
     if not gain.size:
         return [], []
-    best = gain.argmax(axis=1)
-    most = gain.ravel().take(best + np.arange(0, gain.size, gain.shape[1])).tolist()
-    rows = [row for row, value in enumerate(most) if value > 0]
-    wanted = best.tolist()
+    wanted, most = _wishes(gain)
+    rows = [row for row, value in enumerate(most) if value > least]
     columns = [wanted[row] for row in rows]
     if len(set(columns)) == len(rows):  # each has what it wants most: no other assignment has more
         return rows, columns
-    return _settled(gain, np.array(rows), np.array(columns), solver)
+    return _settled(gain, rows, columns, solver, least)
 
 
-def _settled(gain: np.ndarray, rows: np.ndarray, columns: np.ndarray, solver: Solver) -> tuple[list[int], list[int]]:
+def _wishes(gain: np.ndarray) -> tuple[list[int], list[float]]:
+    """Of each row the column of most gain, and that gain."""
+    if gain.size <= SMALL:
+        values = gain.tolist()
+        most = [max(row) for row in values]
+        return [row.index(value) for row, value in zip(values, most, strict=True)], most
+    best = gain.argmax(axis=1)
+    return best.tolist(), gain.ravel().take(best + np.arange(0, gain.size, gain.shape[1])).tolist()
+
+
+def _settled(
+    gain: np.ndarray, rows: list[int], columns: list[int], solver: Solver, least: float
+) -> tuple[list[int], list[int]]:
     """The pairs of `assign` where some of `rows` want the same of `columns` most."""
-    wants = gain[rows] > 0
-    disputed = np.bincount(columns)[columns] > 1
-    while True:  # whoever has what a disputing row may fall back on is in it as well; the others have their best
-        wanted = wants[disputed].any(axis=0)
-        drawn_in = wanted[columns]
-        if np.array_equal(drawn_in, disputed):
-            break
-        disputed = drawn_in
-    theirs, wanted = rows[disputed], wanted.nonzero()[0]
-    part = np.maximum(gain[theirs[:, None], wanted], 0, dtype=np.float64)
-    some, those = solver(part)
-    made = part[some, those] > 0
-    settled = ~disputed
+    wanted = {column for column in columns if columns.count(column) > 1}
+    disputed: set[int] = set()
+    # whoever has what a disputing row may fall back on is in it as well; the others have their best
+    while drawn_in := [i for i, column in enumerate(columns) if column in wanted and i not in disputed]:
+        disputed.update(drawn_in)
+        for i in drawn_in:
+            wanted.update(column for column, value in enumerate(gain[rows[i]].tolist()) if value > least)
+    theirs, those = [rows[i] for i in sorted(disputed)], sorted(wanted)
+    part = np.maximum(gain.take(theirs, axis=0).take(those, axis=1) - least, 0, dtype=np.float64)
+    some, chosen = solver(part)
+    made = [(i, j) for i, j in zip(some.tolist(), chosen.tolist(), strict=True) if part[i, j] > 0]
+    settled = [i for i in range(len(rows)) if i not in disputed]
     return (
-        rows[settled].tolist() + theirs[some[made]].tolist(),
-        columns[settled].tolist() + wanted[those[made]].tolist(),
+        [rows[i] for i in settled] + [theirs[i] for i, _ in made],
+        [columns[i] for i in settled] + [those[j] for _, j in made],
     )
 
 
@@ -80,6 +90,9 @@ def shortest_augmenting_paths(gain: np.ndarray) -> Pairs:
 
     At most K^2 steps over the longer side. In plain Python: disputes are small, and there numpy's calls cost more.
     """
+    if 1 in gain.shape:
+        row, column = divmod(int(gain.argmax()), gain.shape[1])
+        return np.array([row]), np.array([column])
     if gain.shape[0] > gain.shape[1]:
         columns, rows = shortest_augmenting_paths(gain.T)
         return rows, columns

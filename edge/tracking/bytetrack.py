@@ -32,8 +32,7 @@ class ByteTracker:
         self._take_limits(settings)
         self._filter = BoxFilter(settings.max_tracks)
         self._points = np.zeros((settings.max_tracks, keypoint_count, 2))  # in parts of the box, from its centre
-        self._scores = np.zeros(settings.max_tracks, np.float32)  # of the last detection
-        self._table = TrackTable(settings, (self._filter.state, self._points, self._scores))
+        self._table = TrackTable(settings, (self._filter.state, self._points))
         self._affinity = Affinity(settings.max_tracks, capacity, settings.class_aware)
         self._solver = default_solver()
         self._coast_ns = int(settings.coast_s * 1e9)
@@ -78,16 +77,18 @@ class ByteTracker:
         seen, scores = xywh_of(detections.xyxy[:count]), detections.scores[:count].tolist()
         rows, columns, free = self._associate(detections, seen, scores)
         born = [column for column in free if scores[column] >= self._new]
-        rows = table.settle(rows, detections.class_ids[columns], t_capture_ns, len(born))
+        rows = table.settle(rows, t_capture_ns, len(born))
         if rows:
             at, of = np.array(rows), np.array(columns)
-            gains = self._filter.update(at, seen[of], detections.scores[of])
+            if not self.settings.class_aware:
+                table.class_ids[at] = detections.class_ids[of]
+            gains = self._filter.update(at, seen.take(of, axis=0), detections.scores.take(of))
             self._take_points(at, of, gains, detections)
         if born:
             fresh = table.add(detections.class_ids[born], t_capture_ns)
             new = list(range(fresh.start, fresh.stop))
             born = born[: len(new)]
-            self._filter.start(fresh, seen[born])
+            self._filter.start(fresh, seen[born], detections.scores[born])
             self._take_points(np.array(new, int), np.array(born, int), np.ones(len(born)), detections)
             rows, columns = rows + new, columns + born
         self._publish(rows, columns, detections, into, t_capture_ns)
@@ -115,58 +116,50 @@ class ByteTracker:
         """
         settings, states = self.settings, self._table.states
         n = len(states)
-        strong = [column for column, score in enumerate(scores) if score >= self._high]
+        low, high = self.low_score, self._high
+        strong = [column for column, score in enumerate(scores) if score >= high]
         if not n or not scores:
             return [], [], strong
-        mean = self._filter.mean[:n, :4]
         iou = self._affinity.iou(self._filter.corners(n), self._table.class_ids[:n], detections)
+        scored = iou * detections.scores[: len(scores)]  # overlap counts as much as the detection's score
         pairs: Pairs = [], []
-        known = [row for row, state in enumerate(states) if state != TENTATIVE]
-        weights = detections.scores[: len(scores)]
-        known, strong = self._match(pairs, iou, known, strong, settings.min_iou, weights)
+        first_tentative = n - states.count(TENTATIVE)
+        known = list(range(first_tentative))
+        known, strong = self._match(pairs, scored, known, strong, settings.min_iou)
         if known:
-            weak = [column for column, score in enumerate(scores) if self.low_score <= score < self._high]
+            weak = [column for column, score in enumerate(scores) if low <= score < high]
             lost = [row for row in known if states[row] == LOST]
             late = [row for row in known if states[row] != LOST]
-            still, _ = self._match(pairs, iou, late, weak, settings.weak_min_iou, None)
+            still, _ = self._match(pairs, iou, late, weak, settings.weak_min_iou)
             known = lost + still
         if strong:
-            tentative = [row for row, state in enumerate(states) if state == TENTATIVE]
-            _, strong = self._match(pairs, iou, tentative, strong, settings.min_iou, weights)
+            _, strong = self._match(pairs, scored, list(range(first_tentative, n)), strong, settings.min_iou)
         if strong and known and settings.reach:  # not in the paper: near enough, without overlap
-            near = nearness(mean[known], self._filter.sigma_px(np.array(known)), seen[strong], settings.reach)
-            near[iou.take(known, axis=0).take(strong, axis=1) < 0] = -1
+            boxes = self._filter.mean[known, :4]
+            near = nearness(boxes, self._filter.sigma_px(np.array(known)), seen[strong], settings.reach)
+            if settings.class_aware:
+                near *= self._table.class_ids[known][:, None] == detections.class_ids[strong]
             _, strong = self._take(pairs, near, known, strong)
         return *pairs, strong
 
     def _match(
-        self,
-        pairs: Pairs,
-        iou: np.ndarray,
-        rows: list[int],
-        columns: list[int],
-        least: float,
-        scores: np.ndarray | None,
+        self, pairs: Pairs, overlap: np.ndarray, rows: list[int], columns: list[int], least: float
     ) -> tuple[list[int], list[int]]:
-        """Add to `pairs` those of `rows` and `columns` of most overlap above `least`; the rows and columns left.
-
-        scores: where given, overlap counts as much as the detection's score.
-        """
+        """Add to `pairs` those of `rows` and `columns` of most overlap above `least`; the rows and columns left."""
         if not rows or not columns:
             return rows, columns
         n, m = len(rows), len(columns)
         if rows[-1] == n - 1 and columns[-1] == m - 1:  # the first ones: nothing need be gathered
-            gain = iou[:n, :m] - least if scores is None else iou[:n, :m] * scores[:m] - least
+            gain = overlap[:n, :m]
         else:
-            gain = iou.take(rows, axis=0).take(columns, axis=1)
-            if scores is not None:
-                gain *= scores[columns]
-            gain -= least
-        return self._take(pairs, gain, rows, columns)
+            gain = overlap.take(rows, axis=0).take(columns, axis=1)
+        return self._take(pairs, gain, rows, columns, least)
 
-    def _take(self, pairs: Pairs, gain: np.ndarray, rows: list[int], columns: list[int]) -> tuple[list[int], list[int]]:
+    def _take(
+        self, pairs: Pairs, gain: np.ndarray, rows: list[int], columns: list[int], least: float = 0.0
+    ) -> tuple[list[int], list[int]]:
         """Add to `pairs` what is assigned by (N, M) `gain` of `rows` and `columns`; the rows and columns left."""
-        some, those = assign(gain, self._solver)
+        some, those = assign(gain, self._solver, least)
         pairs[0].extend([rows[i] for i in some])
         pairs[1].extend([columns[i] for i in those])
         return _without(rows, some), _without(columns, those)
@@ -185,15 +178,13 @@ class ByteTracker:
     ) -> None:
         """Refill `into` with the confirmed of `rows`, in the order of the detections, then with who is coasting."""
         table, states = self._table, self._table.states
-        order = sorted((column, row) for row, column in zip(rows, columns, strict=True))
+        order = sorted(zip(columns, rows, strict=True))
         shown = [row for _, row in order if states[row] == CONFIRMED][: into.capacity]
         seen, when = len(shown), table.t_seen_ns
         if self._coast_ns:
             coasting = [row for row, s in enumerate(states) if s == LOST and t_ns - when[row] <= self._coast_ns]
             shown += coasting[: into.capacity - seen]
         n = into.count = len(shown)
-        if rows:
-            self._scores[rows] = detections.scores[columns]
         if not n:
             return
         at = np.array(shown)
@@ -202,7 +193,7 @@ class ByteTracker:
         if into.keypoints is not None:
             state = self._filter.mean[at, None, :4]
             into.keypoints[:n] = state[..., :2] + self._points[at] * state[..., 2:]
-        self._scores.take(at, out=into.scores[:n], mode="clip")
+        into.scores[:n] = self._filter.score.take(at)
         table.class_ids.take(at, out=into.class_ids[:n], mode="clip")
         table.ids.take(at, out=into.track_ids[:n], mode="clip")
         if not self.settings.smooth:
@@ -218,5 +209,7 @@ class ByteTracker:
 
 def _without(values: list[int], places: list[int]) -> list[int]:
     """The values but for those at `places`."""
+    if len(places) == len(values):
+        return []
     gone = set(places)
     return [value for i, value in enumerate(values) if i not in gone]

@@ -71,11 +71,12 @@ class IouTracker:
         strong = (detections.scores[:n] >= self.low_score).nonzero()[0]
         count = table.count
         iou = self._affinity.iou(self._boxes[:count].T, table.class_ids[:count], detections)
-        found, chosen = assign(iou[:, strong] - self._least, self._solver)
+        found, chosen = assign(iou[:, strong], self._solver, self._least)
         columns = strong[chosen]
         born = np.delete(strong, chosen)
         born = born[detections.scores[born] >= self._new]
-        rows = table.settle(found, detections.class_ids[columns], t_capture_ns, len(born))
+        table.class_ids[found] = detections.class_ids[columns]
+        rows = table.settle(found, t_capture_ns, len(born))
         fresh = table.add(detections.class_ids[born], t_capture_ns)
         rows += range(fresh.start, fresh.stop)
         columns = np.concatenate([columns, born[: fresh.stop - fresh.start]])

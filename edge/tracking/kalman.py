@@ -26,7 +26,7 @@ AGILITY_STEP, AGILITY_RANGE = 0.4, (0.1, 30.0)  # how quickly and how far accele
 DOUBT_STEP, DOUBT_RANGE = 0.1, (0.1, 10.0)  # likewise for how far variances are believed
 LARGEST_SQUARE = 9.0  # an innovation of more than 3 sigma counts as 3 sigma
 
-SMALLEST_PX = 1.0
+SMALLEST_PX = np.array(1.0)  # an array: a number is made into one on each call
 
 _CORNERS = np.array([[1, 0, -0.5, 0], [0, 1, 0, -0.5], [1, 0, 0.5, 0], [0, 1, 0, 0.5]])  # of x, y, width, height
 _CENTRES = np.linalg.inv(_CORNERS)
@@ -38,8 +38,8 @@ def _motion() -> np.ndarray:
     found = np.zeros((4, 16, 14))
     found[0, range(14), range(14)] = 1
     found[1, range(4, 8), range(4)] = 1
-    for group, at in enumerate((8, 11)):
-        variance, shared, rate, noise = at, at + 1, at + 2, 14 + group
+    for group in range(2):
+        variance, shared, rate, noise = range(8 + group, 16, 2)
         found[1, shared, variance], found[2, rate, variance] = 2, 1
         found[1, rate, shared] = 1
         density = _GROUPS[group]
@@ -48,41 +48,49 @@ def _motion() -> np.ndarray:
 
 
 def _told() -> np.ndarray:
-    """(22, 16): from a state to its box and that box's rates and flow, as xyxy, and to its variance to come."""
-    found = np.zeros((22, 16))
-    found[:4, :4] = found[4:8, 4:8] = found[14:18, 4:8] = found[14:18, 8:12] = _CORNERS.T
-    found[8, 12], found[9, 13], found[10, 14] = 1, 2, 1
+    """(16, 28): from a state to its box and that box's rates and flow, as xyxy, and to its variance to come."""
+    found = np.zeros((28, 16))
+    found[:4, :4] = found[4:8, 4:8] = found[16:20, 4:8] = found[16:20, 8:12] = _CORNERS.T
+    found[8, 12], found[10, 13], found[12, 14] = 1, 2, 1
     found[2:4, 15] = ACCELERATION[0] / np.sqrt(12)
-    return found
+    return found.T
 
 
 _MOTION, _TOLD = _motion(), _told()
-_MEASUREMENT2 = MEASUREMENT[:, None] ** 2
-_LEARNED = np.array([[AGILITY_STEP / 2], [0.5]])  # of how innovations agree, and of their square
-_LEARNED_MOST = np.array([[2 * AGILITY_STEP], [LARGEST_SQUARE]])
-_LEAST, _MOST = np.array([AGILITY_RANGE, DOUBT_RANGE]).T[:, :, None]
+_MEASUREMENT2 = MEASUREMENT[:, None] ** 2 / 4  # of the mean of width and height squared, per square of their sum
+# for the agility's logarithm, from how innovations agree, and for doubt, from their square: a part of either (in the
+# mean of both axes), within limits, is added to a part of what was believed, which has limits as well
+_LEARNED = np.array([[AGILITY_STEP], [DOUBT_STEP]]) / 2
+_LEARNED_LEAST = np.array([[-AGILITY_STEP], [0.0]])
+_LEARNED_MOST = np.array([[2 * AGILITY_STEP], [DOUBT_STEP * LARGEST_SQUARE]])
+_KEPT = np.array([[1.0], [1 - DOUBT_STEP]])
+_LEAST, _MOST = np.array([np.log(AGILITY_RANGE), DOUBT_RANGE]).T[:, :, None]
 
 
 class BoxFilter:
     """States of up to `capacity` boxes; only the first n rows mean anything, n being the caller's.
 
-    state (T, 22) float64 holds all of it, so that it is gathered and moved in one go; the others are views of it.
+    state (T, 28) float64 holds all of it, so that it is gathered and moved in one go; the others are views of it.
     mean (T, 8) float64: centre x, y, width, height in source px, then their rates in px/s.
     covariance (T, 2, 3) float64: for centre and size, along either axis: variance px^2, covariance with the rate
     px^2/s, variance of the rate px^2/s^2. flow (T, 4) float64: rate in px/s at which the camera's own motion moved
     centre and size at the last `warp`; the rates in `mean` are what is left beside it.
     agility (T,) float64: factor on the variance of the centre's acceleration. doubt (T,) float64: factor on the
-    variances that are told to others. innovation (T, 2) float64: the last of the centre, in standard deviations.
+    variances that are told to others. innovations (T, 4) float64: the last but one of the centre and the last, in
+    standard deviations. score (T,) float64: of the last detection. state[:, 14:16]: the acceleration's noise, for
+    centre and size, that the last prediction began with.
     """
 
     def __init__(self, capacity: int) -> None:
-        self.state = np.zeros((capacity, 22))
-        self.mean, self.covariance, self.flow, self.agility, self.doubt, self.innovation = _parts(self.state)
-        self._before = np.zeros((capacity, 16))  # mean, covariance and the acceleration's noise before a prediction
+        self.state = state = np.zeros((capacity, 28))
+        self.mean, self.flow, self.innovations = state[:, :8], state[:, 16:20], state[:, 23:27]
+        self.covariance = state[:, 8:14].reshape(-1, 3, 2).transpose(0, 2, 1)
+        self.agility, self._log_agility, self.doubt, self.score = (state[:, at] for at in (20, 21, 22, 27))
         self._flows = False
 
-    def start(self, rows: slice, xywh: np.ndarray) -> None:
-        """Begin tracks at (K, 4) float64 boxes: at rest, with much doubt about that."""
+    def start(self, rows: slice, xywh: np.ndarray, scores: np.ndarray | float = 1.0) -> None:
+        """Begin tracks at (K, 4) float64 boxes, seen with scores (K,): at rest, with much doubt about that."""
+        self.score[rows] = scores
         self.mean[rows, :4] = xywh
         np.maximum(xywh[:, 2:], SMALLEST_PX, out=self.mean[rows, 2:4])
         size = (self.mean[rows, 2:4].mean(axis=1) ** 2)[:, None]
@@ -92,20 +100,20 @@ class BoxFilter:
         self.covariance[rows, :, 2] = size * FIRST_RATE**2
         self.flow[rows] = 0
         self.agility[rows] = self.doubt[rows] = 1
-        self.innovation[rows] = 0
+        self._log_agility[rows] = 0
+        self.innovations[rows] = 0
 
     def predict(self, n: int, dt_s: float) -> None:
         """Move the first n boxes dt_s seconds on."""
-        state, before = self.state[:n], self._before[:n]
-        before[:, :14] = state[:, :14]
-        square = before[:, 15]
-        np.add(state[:, 2], state[:, 3], out=square)
+        state = self.state[:n]
+        width, height, square = state[:, 2], state[:, 3], state[:, 15]
+        np.add(width, height, out=square)
         square *= square
-        np.multiply(square, state[:, 18], out=before[:, 14])
+        np.multiply(square, state[:, 20], out=state[:, 14])
         # numpy's calls cost more than its arithmetic: one product instead of twenty sums
-        state[:, :14] = before @ np.dot((1.0, dt_s, dt_s**2, dt_s**3), _MOTION).reshape(16, 14)
-        size = state[:, 2:4]
-        np.maximum(size, SMALLEST_PX, out=size)
+        state[:, :14] = np.dot(state[:, :16], np.dot((1.0, dt_s, dt_s**2, dt_s**3), _MOTION).reshape(16, 14))
+        np.maximum(width, SMALLEST_PX, out=width)
+        np.maximum(height, SMALLEST_PX, out=height)
 
     def stand(self, n: int) -> None:
         """Say of the first n boxes that the camera's own motion is not known."""
@@ -143,22 +151,25 @@ class BoxFilter:
         went.
         """
         state = self.state.take(rows, axis=0).T.copy()  # numpy is quickest along rows, so a box is a column here
-        covariance = state[8:14].reshape(2, 3, -1)
-        noise = scores * -0.5
-        noise += 1
-        noise *= state[2] + state[3]
+        covariance = state[8:14].reshape(3, 2, -1)  # of centre and size: variance, shared with the rate, of the rate
+        size = state[2:4]
+        noise = 2 - scores
+        noise *= size[0] + size[1]
         noise *= noise
         total = _MEASUREMENT2 * noise
-        total += covariance[:, 0]
-        gains = covariance[:, :2] / total[:, None]  # for centre and size, of position and rate
+        total += covariance[0]
+        gains = covariance[:2] / total  # of position and rate, for centre and size
         off = xywh.T - state[:4]
-        _learn(state[18:20], state[20:], off[:2] / np.sqrt(total[0]))
+        state[23:25] = state[25:27]
+        np.divide(off[:2], np.sqrt(total[0]), out=state[25:27])
+        _learn(state[21:23], state[23:27])
+        np.exp(state[21], out=state[20])
         moved = state[:8].reshape(2, 2, 2, -1)  # position or rate, centre or size, axis
-        moved += gains.transpose(1, 0, 2)[:, :, None] * off.reshape(2, 2, -1)
-        size = state[2:4]
+        moved += gains[:, :, None] * off.reshape(2, 2, -1)
         np.maximum(size, SMALLEST_PX, out=size)
-        covariance[:, 2] -= gains[:, 1] * covariance[:, 1]
-        covariance[:, :2] *= 1 - gains[:, :1]
+        covariance[2] -= gains[1] * covariance[1]
+        covariance[:2] *= 1 - gains[0]
+        state[27] = scores
         self.state[rows] = state.T
         return gains[0, 0]
 
@@ -167,46 +178,34 @@ class BoxFilter:
 
         Return the boxes, (K, 4) float64 xyxy.
         """
-        state = self.state.take(rows, axis=0)
-        told = state @ _TOLD
-        told[:, 15] *= told[:, 15]
-        told[:, 15] *= state[:, 18]
-        told[:, 12:] *= state[:, 19:20]
-        into.told[: len(rows)] = told[:, 4:]
-        return told[:, :4]
+        state = self.state.take(rows, axis=0).T
+        told = np.dot(_TOLD, state)
+        noise = told[15]
+        noise *= noise
+        noise *= state[20]
+        told[12:] *= state[22]
+        into.told[: len(rows)] = told[4:].T
+        return told[:4].T
 
     def corners(self, n: int) -> np.ndarray:
-        """Return (4, n) float32: x1, y1, x2 and y2 of the first n boxes, a row each; a new array."""
-        return np.dot(_CORNERS, self.state[:n, :4].T).astype(np.float32)
+        """Return (4, n) float64: x1, y1, x2 and y2 of the first n boxes, a row each; a new array."""
+        return np.dot(_CORNERS, self.state[:n, :4].T)
 
     def sigma_px(self, rows: np.ndarray) -> np.ndarray:
         """Return (K,) float64: one standard deviation of the centres of `rows` (K,) int64 along either axis."""
         return np.sqrt(self.covariance[rows, 0, 0])
 
 
-def _parts(state: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Views of (N, 22) float64 states: mean, covariance, flow, agility, doubt, innovation."""
-    covariance = state[:, 8:14].reshape(-1, 2, 3)
-    return state[:, :8], covariance, state[:, 14:18], state[:, 18], state[:, 19], state[:, 20:]
-
-
-def _learn(belief: np.ndarray, last: np.ndarray, innovation: np.ndarray) -> None:
-    """Adapt (2, K) agility and doubt to (2, K) innovations of the centres, in standard deviations, after the last."""
-    products = np.empty((2, *last.shape))
-    np.multiply(innovation, last, out=products[:, 0])
-    np.multiply(innovation, innovation, out=products[:, 1])
-    last[:] = innovation
-    learned = products[0]
-    learned += products[1]
+def _learn(belief: np.ndarray, innovations: np.ndarray) -> None:
+    """Adapt (2, K), the agility's logarithm and doubt, to innovations (4, K) of x and y: the last but one, the last."""
+    products = innovations.reshape(2, 2, -1) * innovations[2:]
+    learned = products[:, 0]
+    learned += products[:, 1]  # how the last two agree, and the square of the last
     learned *= _LEARNED
     np.minimum(learned, _LEARNED_MOST, out=learned)
-    same_side, square = learned
-    np.maximum(same_side, -AGILITY_STEP, out=same_side)
-    agility, doubt = belief
-    agility *= np.exp(same_side, out=same_side)
-    square -= doubt
-    square *= DOUBT_STEP
-    doubt += square
+    np.maximum(learned, _LEARNED_LEAST, out=learned)
+    belief *= _KEPT
+    belief += learned
     np.maximum(belief, _LEAST, out=belief)
     np.minimum(belief, _MOST, out=belief)
 

@@ -1,7 +1,5 @@
 """The life of tracks: tentative, confirmed, lost, removed; as columns of fixed capacity, a row a track."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from edge.config import TrackingSection
@@ -46,17 +44,15 @@ class TrackTable:
         if seen and t_ns - min(seen) > self._max_lost_ns:
             self._keep([row for row, t in enumerate(seen) if t_ns - t <= self._max_lost_ns])
 
-    def settle(self, seen: Sequence[int], class_ids: np.ndarray, t_ns: int, births: int) -> list[int]:
-        """Take in that rows `seen`, of class_ids (K,) int32 now, were seen at t_ns; return their new rows.
+    def settle(self, seen: list[int], t_ns: int, births: int) -> list[int]:
+        """Take in that rows `seen` were seen at t_ns; return their new rows.
 
         Of the others the tentative are removed and the confirmed are lost; where there would be no room for so many
         births, those lost for longest are removed, too.
         """
-        states, hits = self.states, self.hits
-        if seen:
-            self.class_ids[seen] = class_ids
+        states, hits, when = self.states, self.hits, self.t_seen_ns
         for row in seen:
-            self.t_seen_ns[row] = t_ns
+            when[row] = t_ns
             if states[row] != TENTATIVE:
                 states[row] = CONFIRMED
                 continue
@@ -74,7 +70,7 @@ class TrackTable:
             lost = [row for row, state in enumerate(states) if state == LOST]
             gone.update(sorted(lost, key=self.t_seen_ns.__getitem__)[:excess])
         if not gone:
-            return list(seen)
+            return seen
         left = [row for row in range(len(states)) if row not in gone]
         place = {row: i for i, row in enumerate(left)}
         self._keep(left)
@@ -104,8 +100,10 @@ class TrackTable:
         """Remove all other rows."""
         for rows in (self.states, self.hits, self.t_seen_ns):
             rows[:] = [rows[row] for row in left]
-        for column in self._columns:
-            column[: len(left)] = column[left]
+        if left and left[-1] != len(left) - 1:  # the youngest, which go first, are last: often nothing moves
+            at = np.array(left)
+            for column in self._columns:
+                column[: len(left)] = column.take(at, axis=0)
 
     def _confirm(self, row: int) -> None:
         self.states[row] = CONFIRMED

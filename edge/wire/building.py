@@ -9,10 +9,10 @@ import numpy as np
 
 from edge import __version__
 from edge.clock import monotonic_ns, unix_ns_from_monotonic_ns
-from edge.detections import BoxMotion, Classification, Detections
+from edge.detections import Classification, Detections
 from edge.events import RegionEvent
 from edge.frame import FrameInfo
-from edge.locations import Locations
+from edge.locations import Location, Locations
 from edge.wire.messages import (
     ClassificationMessage,
     DetectionRecord,
@@ -241,44 +241,60 @@ def _classes(result: Classification, labels: Sequence[str]) -> list[DetectionRec
 def _records(
     detections: Detections, labels: Sequence[str], age_s: float, locations: Locations | None
 ) -> list[DetectionRecord]:
-    n = detections.count
-    boxes = detections.xyxy[:n].astype(np.float64).round(2).tolist()  # float32 would print 17 digits
-    scores = detections.scores[:n].tolist()
-    points = detections.keypoints
-    keypoints = None if points is None else points[:n].astype(np.float64).round(2).tolist()
-    records = [
+    n, known, points = detections.count, len(labels), detections.keypoints
+    class_ids, tracks = detections.class_ids[:n].tolist(), detections.track_ids[:n].tolist()
+    keypoints = [None] * n if points is None else points[:n].astype(np.float64).round(2).tolist()
+    figures = _figures(detections, n, max(age_s, 0.0))  # a recording may run ahead of its frames
+    places: Sequence[tuple[Any, ...]] = locations.rows() if locations else [Location()] * n
+    return [
         DetectionRecord(
-            label=_label(labels, c),
-            class_id=c,
-            score=round(scores[i], 4),
-            box=boxes[i],
-            track_id=track if track >= 0 else None,
-            keypoints=keypoints[i] if keypoints else None,
+            labels[c] if c < known else str(c), c, score, box, track if track >= 0 else None, shape, *motion, *place
         )
-        for i, (c, track) in enumerate(
-            zip(detections.class_ids[:n].tolist(), detections.track_ids[:n].tolist(), strict=True)
+        for c, track, shape, (box, score, motion), place in zip(
+            class_ids, tracks, keypoints, figures, places, strict=True
         )
     ]
-    if detections.motion is not None:
-        _add_motion(records, detections.xyxy[:n], detections.motion, age_s)
-    for record, place in zip(records, locations.rows() if locations else (), strict=False):
-        record.bearing_rad, record.bearing_sigma_rad, record.range_m, record.range_sigma_m = place[:4]
-        record.position_m, record.position_sigma_m = place[4:]
-    return records
 
 
-def _add_motion(records: list[DetectionRecord], xyxy: np.ndarray, motion: BoxMotion, age_s: float) -> None:
-    """Say how each box moves, and where it is expected to be by now."""
-    n = len(records)
-    age_s = max(age_s, 0.0)  # a recording that is compared as fast as it goes has frames yet to come
-    rates = motion.rates[:n].astype(np.float64)
-    variances = motion.variances[:n].astype(np.float64)
-    predicted = (xyxy + rates * age_s).round(2).tolist()
-    sigma = np.sqrt(variances @ (1.0, age_s, age_s**2, age_s**3)).round(2).tolist()
-    velocity = ((rates[:, :2] + rates[:, 2:]) / 2).round(1).tolist()
-    velocity_sigma = np.sqrt(variances[:, 2]).round(1).tolist()
-    unseen = (motion.unseen_s[:n] * 1e3).tolist()
-    for i, record in enumerate(records):
-        record.velocity_px_s, record.velocity_sigma_px_s = velocity[i], velocity_sigma[i]
-        record.predicted_box, record.predicted_sigma_px = predicted[i], sigma[i]
-        record.unseen_ms = round(unseen[i], 1) if unseen[i] else None
+def _figures(detections: Detections, n: int, age_s: float) -> list[tuple[Any, float, tuple[Any, ...]]]:
+    """Of each its box, its score, and what a DetectionRecord has from velocity_px_s to unseen_ms; rounded in one go."""
+    motion = detections.motion
+    values = np.empty((n, 5 if motion is None else len(_PARTS)))  # float32 would print 17 digits
+    values[:, :4] = detections.xyxy[:n]
+    values[:, 4] = detections.scores[:n]
+    if motion is not None:
+        values[:, 5:13] = _moving(detections.xyxy[:n], motion.told[:n], age_s)
+        np.multiply(motion.unseen_s[:n], 1e3, out=values[:, 13])
+    values *= (parts := _PARTS[: values.shape[1]])
+    np.rint(values, out=values)
+    values /= parts
+    if motion is None:
+        return [(row[:4], row[4], _STILL) for row in values.tolist()]
+    return [(row[:4], row[4], (row[5:7], row[7], row[8:12], row[12], row[13] or None)) for row in values.tolist()]
+
+
+def _moving(xyxy: np.ndarray, told: np.ndarray, age_s: float) -> np.ndarray:
+    """(N, 8): velocity and its sigma, where each box is expected to be by now, and the sigma of that; see BoxMotion."""
+    known = np.empty((len(xyxy), 16))
+    known[:, :4], known[:, 4:] = xyxy, told
+    found = np.dot(known, np.dot((1.0, age_s, age_s**2, age_s**3), _BY_AGE).reshape(16, 8))
+    sigmas = found[:, 2::5]
+    np.sqrt(sigmas, out=sigmas)
+    return found
+
+
+def _by_age() -> np.ndarray:
+    """(4, 16 * 8): for 1, t, t^2 and t^3, what box, rates, flow and variances add to the figures of `_moving`."""
+    found = np.zeros((4, 16, 8))
+    for edge in range(4):
+        found[0, 4 + edge, edge % 2] = 0.5  # the centre moves as the mean of two edges
+        found[0, edge, 3 + edge] = found[1, 4 + edge, 3 + edge] = 1
+    found[0, 14, 2] = 1
+    found[range(4), range(12, 16), 7] = 1
+    return found.reshape(4, -1)
+
+
+_BY_AGE = _by_age()
+# what a score, px, px/s and ms are rounded to, in the order of `_figures`
+_PARTS = np.array([1e2] * 4 + [1e4] + [1e1] * 3 + [1e2] * 5 + [1e1])
+_STILL = (None,) * 5

@@ -3,12 +3,13 @@
 import tracemalloc
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 
 from edge import catalogue as catalogue_module
 from edge.cli import main
-from edge.config import EngineSection, RunConfig, TrackingSection, read_config
+from edge.config import EngineSection, RunConfig, Thresholds, TrackingSection, read_config
 from edge.detections import Detections
 from edge.errors import ConfigError
 from edge.lineup import lineup_of
@@ -104,6 +105,28 @@ def test_a_face_is_followed(astronaut):
     assert publisher.messages[-1] is message
     assert (pipeline.timings.stages_ns[:, Stage.TRACK] > 0).all()
     assert pipeline.model.decoder.score_threshold == pytest.approx(0.1)
+
+
+def test_numbers_go_on_where_tracking_was_off_for_a_while(astronaut):
+    images = [np.roll(astronaut, 3 * i, axis=1) for i in range(8)]
+    pipeline, _ = pipeline_of(images, TrackingSection(min_hits=1))
+    (before,) = pipeline.step().detections
+    on = pipeline.config
+    pipeline.use(pipeline.lineup, msgspec.structs.replace(on, tracking=None))
+    (untracked,) = pipeline.step().detections  # and none of the weak ones that only a tracker wants
+    assert (untracked.track_id, pipeline.model.decoder.score_threshold) == (None, pytest.approx(0.5))
+    pipeline.use(pipeline.lineup, on)
+    (after,) = pipeline.step().detections
+    assert (before.track_id, after.track_id) == (1, 2)
+
+
+def test_a_threshold_that_is_configured_no_longer_holds_no_longer(astronaut):
+    pipeline, _ = pipeline_of([astronaut] * 2, None)
+    plain = pipeline.config
+    pipeline.use(pipeline.lineup, msgspec.structs.replace(plain, thresholds=Thresholds(score=0.99)))
+    assert pipeline.step().detections == []
+    pipeline.use(pipeline.lineup, plain)
+    assert len(pipeline.step().detections) == 1
 
 
 def test_without_tracking_nothing_changes(astronaut):
