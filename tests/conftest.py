@@ -1,6 +1,7 @@
 """Fixtures that say why they skip: shared test material, the catalogue; and the option --unit."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,12 @@ MODEL_FILES = ("yolox_nano.onnx", "FastestDet.onnx", "mobilenet_v2_1.0_224_quant
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--unit", action="store_true", help="leave out what tests/slow.py names")
+
+
+def pytest_configure() -> None:
+    """Ctrl-C is pressed in tests; a shell has what it starts in the background ignore that, and so all below it."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
