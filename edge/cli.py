@@ -15,6 +15,7 @@ from edge.camera_command import add_camera
 from edge.doctor.command import add_doctor
 from edge.errors import ConfigError, EdgeError, InterruptedWorkError
 from edge.evaluation import command as evaluation_command
+from edge.log_lines import JsonLines, TextLines, goes_to_journal
 from edge.model_command import add_model
 from edge.progress import LogHandler
 from edge.replay_command import add_replay
@@ -38,7 +39,9 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     level = logging.WARNING if arguments.quiet else logging.INFO
-    logging.basicConfig(handlers=[LogHandler()], format="harrier: %(message)s", level=level, force=True)
+    handler = LogHandler()
+    handler.setFormatter({"text": TextLines, "json": JsonLines}[arguments.log](journal=goes_to_journal()))
+    logging.basicConfig(handlers=[handler], level=level, force=True)
     # what these print themselves says no more than the error we raise
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # LiteRT's, too: errors and warnings
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
@@ -46,28 +49,32 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return arguments.command(arguments) or 0
     except EdgeError as exc:
-        print(f"harrier: {exc}", file=sys.stderr)
-        return exc.exit_code
+        return _failed(exc)
     except PermissionError as exc:  # of whatever file or socket it was
         name = f" for {exc.filename}" if exc.filename else ""
         denied = ConfigError(f"no permission{name}", "give this user access to it, or choose another place")
-        print(f"harrier: {denied}", file=sys.stderr)
-        return denied.exit_code
+        return _failed(denied)
     except KeyboardInterrupt:
         if arguments.command in (_run, _listen):  # they have no end of their own
             return 0
         interrupted = InterruptedWorkError("interrupted", "give the same command again")
-        print(f"harrier: {interrupted}", file=sys.stderr)
-        return interrupted.exit_code
+        return _failed(interrupted)
     except BrokenPipeError:  # `harrier listen | head`: the reader has what it wanted
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the flush at exit fails
         return 0
+
+
+def _failed(error: EdgeError) -> int:
+    """Say why it ended, also with --quiet, and return the exit code."""
+    logging.getLogger("harrier").error("%s: %s", error.cause, error.cure)
+    return error.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="harrier", description="Frames in, detections with an honest age out.")
     parser.add_argument("--version", action="version", version=f"harrier {__version__}")
     parser.add_argument("-q", "--quiet", action="store_true", help="only warnings and errors on standard error")
+    parser.add_argument("--log", choices=("text", "json"), default="text", help="log lines as JSON objects (text)")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_run(commands)
     _add_check(commands)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from edge.errors import ConfigError
 from edge.geometry_config import GeometrySection, RegionSection
 from edge.manifest import NmsMethod
 from edge.structs import as_struct, read_toml
@@ -18,6 +19,7 @@ __all__ = [
     "WebSection",
     "WireSection",
     "read_config",
+    "require_no_boxes",
     "with_thresholds",
 ]
 
@@ -174,6 +176,16 @@ def read_config(path: Path) -> RunConfig:
     Raises: ConfigError naming the file and the key.
     """
     return as_struct(read_toml(path), RunConfig, str(path))
+
+
+def require_no_boxes(config: RunConfig, model: str) -> None:
+    """Check that nothing asks for the boxes of `model`, which names classes.
+
+    Raises: ConfigError.
+    """
+    if config.tracking or config.geometry.camera or config.region:
+        cure = "remove [tracking], [geometry] and [[region]]"
+        raise ConfigError(f"{model} names classes and finds no boxes to track or place", cure)
 
 
 def with_thresholds(config: RunConfig, score: float | None, iou: float | None) -> RunConfig:

@@ -18,6 +18,7 @@ _REGION_COLORS = {  # BGR
     "line": (60, 200, 240),
 }
 _DASH_PX = 6
+_PLATE = (24, 20, 16)  # BGR
 
 
 def class_color(class_id: int) -> tuple[int, int, int]:
@@ -146,9 +147,11 @@ def _where(record: DetectionRecord) -> str:
 
 
 def _text(image: np.ndarray, text: str, at: tuple[int, int], color: tuple[int, int, int], unit: float) -> None:
-    """Text with a dark rim, readable on any background; it is moved to the left where it would reach over the edge."""
-    font, size = cv2.FONT_HERSHEY_SIMPLEX, 0.55 * unit
-    width = cv2.getTextSize(text, font, size, max(1, round(unit)))[0][0]
-    at = max(0, min(at[0], image.shape[1] - width - round(4 * unit))), at[1]
-    cv2.putText(image, text, at, font, size, (0, 0, 0), max(2, round(3 * unit)), cv2.LINE_AA)
-    cv2.putText(image, text, at, font, size, color, max(1, round(unit)), cv2.LINE_AA)
+    """Text on a dark plate, readable on any background; it is moved to the left where it would reach over the edge."""
+    if not text:
+        return
+    font, size, thickness, rim = cv2.FONT_HERSHEY_SIMPLEX, 0.5 * unit, max(1, round(unit)), max(1, round(3 * unit))
+    (width, height), below = cv2.getTextSize(text, font, size, thickness)
+    x, y = max(0, min(at[0], image.shape[1] - width - 2 * rim)), at[1]
+    cv2.rectangle(image, (x, y - height - rim), (x + width + 2 * rim, y + below), _PLATE, -1)
+    cv2.putText(image, text, (x + rim, y), font, size, color, thickness, cv2.LINE_AA)

@@ -1,4 +1,7 @@
-"""How a run is doing, in one report: what systemd's status line, the wire, /healthz and /metrics are made of."""
+"""How a run is doing, in one report: what systemd's status line, /healthz, /metrics and the live page are made of.
+
+Readers on the wire are told the same conditions and states as they change (`edge.pipeline.Pipeline.set_condition`).
+"""
 
 from typing import Literal
 
@@ -27,12 +30,13 @@ class SourceHealth(msgspec.Struct, kw_only=True):
 
 
 class EngineHealth(msgspec.Struct, kw_only=True):
-    """A target of the line-up. state: running, ready, or why it is passed over."""
+    """A target of the line-up. state: running, ready, or why it is passed over; restarts: of its own process."""
 
     target: str
     state: str
     frames: int
     failures: int
+    restarts: int
 
 
 class PublisherHealth(msgspec.Struct, kw_only=True):
@@ -118,6 +122,7 @@ class Health:
                     state=member.reason or ("running" if member is pipeline.lineup.active else "ready"),
                     frames=member.frames,
                     failures=member.failures,
+                    restarts=getattr(member.model and member.model.engine, "restarts", 0),
                 )
                 for member in pipeline.lineup.members
             ],
@@ -129,6 +134,10 @@ class Health:
             memory_mb=round(rss_bytes()[0] / 1e6, 1),
         )
 
+    def line(self) -> str:
+        """Return how the run is doing now, in one line."""
+        return self.report().line
+
     def _state(self, age_ms: float | None) -> tuple[Literal["starting", "ok", "degraded", "stale", "stuck"], list[str]]:
         pipeline = self._pipeline
         reasons = [f"{flag}: {reason}" for flag, reason in dict(pipeline.conditions).items()]
@@ -139,5 +148,5 @@ class Health:
         if age_ms is None:
             return "starting", [source, *reasons]
         if age_ms > pipeline.stream.ttl_ms:
-            return "stale", [f"no result for {age_ms / 1e3:.1f} s, {source}", *reasons]
+            return "stale", [f"the newest result is {age_ms / 1e3:.1f} s old, {source}", *reasons]
         return ("degraded" if reasons else "ok"), reasons

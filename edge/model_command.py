@@ -1,6 +1,7 @@
 """`harrier model`: install a version of a model into a run that goes on, take one back, see what is installed."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def _install(arguments: argparse.Namespace) -> None:
 
     given = Path(arguments.bundle).expanduser()
     trusted = catalogue.home() / "trusted.pub"
-    key = arguments.public_key or (trusted if trusted.exists() else None)
+    key = arguments.public_key or (trusted if os.path.lexists(trusted) else None)  # a broken link is no leave
     if key:
         if not given.is_file():
             raise ManifestError(f"{given} is no file that could be signed", "give the zip, with its .minisig beside it")
@@ -43,6 +44,7 @@ def _install(arguments: argparse.Namespace) -> None:
     if not folder.is_dir():
         raise ManifestError(f"{folder} is a bare model file", "give a bundle: `harrier convert` makes one")
     name = arguments.name or read_manifest(folder / "manifest.toml").name.lower()
+    slots.verified(folder)  # before anything opens what may be damaged
     print(_golden(folder, arguments.target), file=sys.stderr)
     before = slots.current(name)
     path = slots.install(name, folder)

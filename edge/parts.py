@@ -4,11 +4,11 @@ import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from edge.config import RunConfig
+from edge.config import RunConfig, require_no_boxes
 from edge.errors import ConfigError
 from edge.geometry.locator import open_locator
 from edge.geometry.regions import open_regions
-from edge.lineup import open_lineup
+from edge.lineup import Lineup, open_lineup
 from edge.model import Model
 from edge.pipeline import Pipeline
 from edge.publishers.base import Publisher
@@ -52,24 +52,28 @@ def open_pipeline(config: RunConfig) -> Iterator[Pipeline]:
         yield pipeline
 
 
-def check_parts(config: RunConfig) -> list[str]:
+def check_parts(config: RunConfig, running: Lineup | None = None) -> list[str]:
     """Open the model and parse every URI without starting anything; return a line for each part that is right.
 
+    running: the line-up of that model where it is open already.
     Raises: EdgeError from the first part that is wrong.
     """
     _, source_text = _required(config)
-    lineup = open_lineup(config)
+    lineup = running or open_lineup(config)
     try:
         model = lineup.model
         lines = [f"model   {model.name} ({model.target}, {model.manifest.decoder.family})"]
         lines += [f"fallback {member.target}" for member in lineup.members[1:] if member.model]
         lines += [f"note    {note}" for member in lineup.members if member.model for note in member.model.notes]
+        if model.decoder.kind != "detections":
+            require_no_boxes(config, model.name)
         if config.tracking:
             resolve("trackers", config.tracking.tracker)
         open_locator(config.geometry, model.labels, config.thresholds.max_detections)
         open_regions(config.region, model.labels, tracked=config.tracking is not None)
     finally:
-        lineup.close()
+        if lineup is not running:
+            lineup.close()
     lines.append(f"source  {open_source(source_text).source_id}")
     for text in config.publish:
         uri = parse_uri(text)

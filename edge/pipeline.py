@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 
 from edge.clock import monotonic_ns
-from edge.config import RunConfig, with_thresholds
+from edge.config import RunConfig, require_no_boxes, with_thresholds
 from edge.detections import Classification, Detections
 from edge.errors import ConfigError, EngineError
 from edge.events import RegionEvent
@@ -48,6 +48,7 @@ class Pipeline:
 
     camera_motion: Callable[[int, int], np.ndarray | None] | None = None
     _tracker: Tracker | None = None
+    _numbers: Tracker | None = None  # the last one there was, whose numbers the next goes on with
 
     def __init__(
         self, source: FrameSource, model: Model | Lineup, publishers: Sequence[Publisher], config: RunConfig
@@ -74,9 +75,9 @@ class Pipeline:
     def _fit(self, model: Model) -> None:
         """Make what stands behind the engine: for boxes or for classes, with what is configured."""
         config = self.config
+        self._numbers = self._tracker or self._numbers
         self.nms = settings_of(model.manifest.decoder, config.thresholds)
-        if config.thresholds.score is not None:
-            self.lineup.accept_from(config.thresholds.score)
+        self.lineup.accept_from(self.nms.score_threshold)  # it may have let weak ones pass, for a tracker, until now
         self.stream = Stream(
             source=self.source.source_id,
             model=model.name,
@@ -91,7 +92,7 @@ class Pipeline:
             points = model.decoder.keypoint_count
             self._candidates = Detections(config.thresholds.max_candidates, points)
             most, score = config.thresholds.max_detections, self.nms.score_threshold
-            self._tracker = open_tracker(config.tracking, score, most, points, before=self._tracker)
+            self._tracker = open_tracker(config.tracking, score, most, points, before=self._numbers)
             self.result = self._found = Detections(most, points)
             if self._tracker:
                 self._accept_weak(self._tracker)
@@ -101,10 +102,8 @@ class Pipeline:
                 camera, base = self._locator.frame_ids
                 self.stream = msgspec.structs.replace(self.stream, frame_id=camera, base_frame_id=base)
             self._regions = open_regions(config.region, model.labels, tracked=self._tracker is not None)
-        elif config.tracking or config.geometry.camera or config.region:
-            cure = "remove [tracking], [geometry] and [[region]]"
-            raise ConfigError(f"{model.name} names classes and finds no boxes to track or place", cure)
         else:
+            require_no_boxes(config, model.name)
             self._tracker = None
             self.result = Classification(min(_TOP_CLASSES, model.decoder.class_count or _TOP_CLASSES))
 
@@ -252,7 +251,9 @@ class Pipeline:
             self.timings.hold()
             raise
         finally:
-            self.set_condition("degraded", "; ".join(filter(None, (self.lineup.reason, self.source.picture_fault))))
+            misfit = self._locator.misfit if self._locator else ""
+            reasons = filter(None, (self.lineup.reason, self.source.picture_fault, misfit))
+            self.set_condition("degraded", "; ".join(reasons))
             self.set_condition("fallback", self.lineup.fallback)
 
     def _select(self, result: Detections, geometry: Geometry, needs_nms: bool) -> None:
@@ -290,8 +291,9 @@ class Pipeline:
     def _tell(self, events: list[RegionEvent], info: FrameInfo) -> None:
         self.region_events = events
         for event in events:
-            log.info("region %s: %s, class %s, track %s", event.region, event.kind, event.class_id, event.track_id)
-            self._publish(region_of(event, info, self.stream, tuple(self.conditions)))
+            message = region_of(event, info, self.stream, tuple(self.conditions))
+            log.info("region %s: %s, %s, track %s", event.region, event.kind, message.label, event.track_id)
+            self._publish(message)
 
     def _publish(self, message: Message) -> None:
         for publisher in self.publishers:

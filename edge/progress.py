@@ -5,6 +5,8 @@ import shutil
 import sys
 import time
 
+from edge.log_lines import are_for_people
+
 __all__ = ["LogHandler", "Progress"]
 
 _BAR_WIDTH = 30
@@ -35,7 +37,8 @@ class Progress:
     def __init__(self, title: str, total: int | None = None, live: bool = True) -> None:
         self._title = title
         self._total = total
-        self._live = live and logging.getLogger().level <= logging.INFO  # --quiet
+        self._is_told = logging.getLogger().level <= logging.INFO and are_for_people()  # not with --quiet
+        self._live = live and self._is_told
         self._is_terminal = sys.stderr.isatty()
         self._next = time.monotonic() + (0.0 if self._is_terminal else _PLAIN_INTERVAL_S)
 
@@ -60,7 +63,7 @@ class Progress:
 
     def finish(self, done: int, detail: str = "") -> None:
         """Show the final state and end the line."""
-        if logging.getLogger().level <= logging.INFO:
+        if self._is_told:
             self._show(done, detail, end="\n")
 
     def _show(self, done: int, detail: str, end: str) -> None:

@@ -2,7 +2,10 @@
 
 import argparse
 import json
+import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 from edge.arguments import unit_interval
 from edge.errors import ConfigError, MissingBackendError
@@ -10,12 +13,16 @@ from edge.evaluation.gates import AccuracyError
 
 __all__ = ["add_replay"]
 
+log = logging.getLogger("harrier")
+
+T = TypeVar("T")
+
 
 def add_replay(commands: argparse._SubParsersAction) -> None:
     """Add the subcommand."""
-    replay = commands.add_parser("replay", help="show what a recording holds, or compare it with what a model sees now")
-    replay.add_argument("recording", metavar="RECORDING.mcap", type=Path)
-    replay.add_argument("--expect", action="store_true", help="run its pictures through the model and compare")
+    replay = commands.add_parser("replay", help="show what recordings hold, or compare them with what a model sees now")
+    replay.add_argument("recordings", metavar="RECORDING", nargs="+", type=Path, help=".mcap files, or folders of them")
+    replay.add_argument("--expect", action="store_true", help="run their pictures through the model and compare")
     replay.add_argument("--model", metavar="BUNDLE_OR_FILE", help="compare with this model (the recorded one)")
     replay.add_argument("--target", metavar="TARGET", help="which target of the bundle (the first that runs here)")
     replay.add_argument("--labels", metavar="FILE", help="class names, one a line, for a bare model file")
@@ -34,7 +41,7 @@ def add_replay(commands: argparse._SubParsersAction) -> None:
         metavar="X",
         type=unit_interval,
         default=0.0,
-        help="exit with 5 when a larger share of the frames differs (0)",
+        help="exit with 5 when a larger share of a recording's frames differs (0)",
     )
     replay.add_argument("--json", metavar="FILE", type=Path, help="write what was found as JSON")
     replay.add_argument("--report", metavar="FILE", type=Path, help="write the worst frames: .html or .png")
@@ -53,24 +60,34 @@ def _replay(arguments: argparse.Namespace) -> None:
     from edge.files import check_writable, write_atomically
 
     check_writable([path for path in (arguments.json, arguments.report) if path])
-    if arguments.expect:
-        _expect(arguments)
-        return
-    if arguments.report:
+    if arguments.report and not arguments.expect:
         raise ConfigError("--report shows what differs, and nothing is compared", "add --expect")
-    found = survey(arguments.recording)
-    print(survey_text(found))
+    paths = _files_in(arguments.recordings)
+    alone = paths == arguments.recordings and len(paths) == 1
+    if arguments.expect:
+        _expect(arguments, paths, alone)
+        return
+
+    def show(path: Path) -> dict[str, Any]:
+        found = survey(path)
+        print(survey_text(found))
+        return found.as_dict()
+
+    shown, failed = _of_each(paths, show, alone)
     if arguments.json:
-        write_atomically(arguments.json, json.dumps(found.as_dict(), indent=2) + "\n")
+        found = shown[0] if alone else {"recordings": shown}
+        write_atomically(arguments.json, json.dumps(found, indent=2) + "\n")
+    if failed:
+        raise _incomplete(failed, paths)
 
 
-def _expect(arguments: argparse.Namespace) -> None:
+def _expect(arguments: argparse.Namespace, paths: list[Path], alone: bool) -> None:
     """Raises: AccuracyError when more differs than may."""
     from edge.config import RunConfig, read_config
     from edge.files import write_atomically
     from edge.replay_compare import Limits
     from edge.replay_expected import expect
-    from edge.replay_report import as_dict, outcome_text, write_report
+    from edge.replay_report import all_as_dict, all_text, as_dict, outcome_text, share_of, write_report
 
     config = read_config(arguments.config) if arguments.config else RunConfig()
     config.model = arguments.model or config.model
@@ -78,16 +95,57 @@ def _expect(arguments: argparse.Namespace) -> None:
     config.engine.target = arguments.target or config.engine.target
     if arguments.threshold is not None:
         config.thresholds.score = arguments.threshold
-    outcome = expect(arguments.recording, config, Limits(arguments.iou, arguments.score))
-    print(outcome_text(outcome))
-    found = as_dict(outcome)
+    limits = Limits(arguments.iou, arguments.score)
+    outcomes, failed = _of_each(paths, lambda path: expect(path, config, limits), alone)
+    if outcomes:
+        print(outcome_text(outcomes[0]) if alone else all_text(outcomes))
     if arguments.json:
+        found = as_dict(outcomes[0]) if alone else all_as_dict(outcomes)
         write_atomically(arguments.json, json.dumps(found, indent=2) + "\n")
     if arguments.report:
-        write_report(outcome, arguments.report)
-    if found["share"] > arguments.max_differing:
+        write_report(outcomes, arguments.report)
+    worse = [one for one in outcomes if share_of(one) > arguments.max_differing]
+    if worse:
+        worst = max(worse, key=share_of)
+        differing = sum(bool(one.size) for one in worst.differences)
+        which = "" if alone else f"{len(worse)} of {len(paths)} recordings, {worst.survey.path} most: "
         raise AccuracyError(
-            f"{found['differing']} of {found['frames']} frames differ from the recording, "
+            f"{which}{differing} of {len(worst.differences)} frames differ from the recording, "
             f"--max-differing is {arguments.max_differing:g}",
             "see which with --report FILE.html; other pixels than recorded also count: record pictures=png",
         )
+    if failed:
+        raise _incomplete(failed, paths)
+
+
+def _files_in(given: list[Path]) -> list[Path]:
+    """The recordings that were named, and those of folders, by name.
+
+    Raises: ConfigError for a folder without any.
+    """
+    found = []
+    for path in given:
+        inside = sorted(path.glob("*.mcap")) if path.is_dir() else [path]
+        if not inside:
+            raise ConfigError(f"there is no .mcap file in {path}", "give a recording, or a folder of them")
+        found += inside
+    return found
+
+
+def _of_each(paths: list[Path], work: Callable[[Path], T], alone: bool) -> tuple[list[T], list[ConfigError]]:
+    """What `work` gives for each; of several, those that cannot be used are told and passed over."""
+    done, failed = [], []
+    for path in paths:
+        try:
+            done.append(work(path))
+        except ConfigError as exc:
+            if alone:
+                raise
+            log.warning("%s", exc.cause)
+            failed.append(exc)
+    return done, failed
+
+
+def _incomplete(failed: list[ConfigError], paths: list[Path]) -> ConfigError:
+    """What is said at the end, so that nobody takes what was passed over for what is well."""
+    return ConfigError(f"{len(failed)} of {len(paths)} recordings cannot be used: {failed[0].cause}", failed[0].cure)

@@ -31,7 +31,10 @@ _WAITING = 4096  # results whose picture has not come yet
 
 @dataclass(slots=True)
 class Outcome:
-    """Every frame that was compared, what ran, and how many had no result, or one of another model: passed over."""
+    """Every frame that was compared, what ran, and how many were passed over.
+
+    Those had no result, or one of another model, or were the first, in which the tracker of now has no tracks yet.
+    """
 
     survey: Survey
     model: str
@@ -45,7 +48,7 @@ def expect(path: Path, config: RunConfig, limits: Limits) -> Outcome:
     """Run a recording's pictures through config's model, or else the recorded one, and compare the results.
 
     config: as for a run; its thresholds, tracking and regions are used, its source and publishers are not. The score
-    that counts is config's, else the model's, else the least that was recorded, if that is lower.
+    that counts is config's, else the model's, or without tracks the least that was recorded, if that is lower.
     Raises: ConfigError for a recording without pictures or results of Harrier, and whatever the model raises.
     """
     found = survey(path)
@@ -59,7 +62,7 @@ def expect(path: Path, config: RunConfig, limits: Limits) -> Outcome:
         limits, config = _with_slack(config, model, limits, found)
         source = _RecordedFrames()
         pipeline = Pipeline(cast(FrameSource, source), model, [], config)
-        progress = Progress("replaying", found.results)
+        progress = Progress(f"replaying {path.name}", found.results)
         differences, passed_over, t_first_ns = [], 0, None
         for recorded, then in frames_of(path):
             if then is None or (config.model is None and then.model != name):
@@ -72,6 +75,9 @@ def expect(path: Path, config: RunConfig, limits: Limits) -> Outcome:
             t_first_ns = recorded.t_publish_ns if t_first_ns is None else t_first_ns
             source.put(image, then.seq, recorded.t_publish_ns - t_first_ns)
             now = pipeline.step()
+            if config.tracking and pipeline.timings.count < config.tracking.min_hits:
+                passed_over += 1  # a piece of a longer run begins with tracks that went before it
+                continue
             if type(now) is not type(then):
                 raise ConfigError(
                     f"{model.name} gives {now.kind}, but {then.kind} were recorded", "give another --model"
@@ -120,7 +126,9 @@ def _with_slack(config: RunConfig, model: Model, limits: Limits, found: Survey) 
     """Look a little below the threshold, so that what was recorded just above it can be found just below."""
     threshold = config.thresholds.score
     if threshold is None:
-        threshold = min(model.manifest.decoder.score_threshold, found.least_score)
+        threshold = model.manifest.decoder.score_threshold
+        if not found.tracked:  # a track is kept going by detections far below it
+            threshold = min(threshold, found.least_score)
     low = max(0.0, threshold - limits.score)
     model.decoder.score_threshold = low
     tracking = config.tracking

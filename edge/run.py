@@ -7,13 +7,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from edge.clock import monotonic_ns
 from edge.config import RunConfig
-from edge.errors import EndOfStreamError, EngineError, EngineLostError, SourceTimeoutError
+from edge.errors import EdgeError, EndOfStreamError, EngineError, EngineLostError, SourceTimeoutError
 from edge.files import write_atomically
 from edge.health import Health
 from edge.parts import open_pipeline
@@ -52,28 +52,31 @@ def run(
     deadline = time.monotonic() + seconds if seconds else None
     with _signals(stop, hangup if reread else None), ServiceState(config) as service:
         following: RunConfig | None = config
+        before: RunConfig | None = None
         while following:
-            config, following = following, None
-            begin_version(config)
+            begin_version(following)
             with (
-                open_pipeline(config) as pipeline,
+                _opened(following, before) as (pipeline, config),
                 _keeping(pipeline),
                 ThrottleWatch() as throttle,
                 StageWatch(pipeline.timings) as stages,
-                Updater(pipeline, Health(pipeline, throttle, stages), config) as updater,
-                _live_page(config, pipeline, Health(pipeline, throttle, stages), updater) as page,
+                Updater(pipeline, health := Health(pipeline, throttle, stages), config) as updater,
+                _live_page(config, pipeline, health, updater, is_again=before is not None) as page,
             ):
+                service.describe = health.line
                 loop = _Loop(pipeline, config, service, throttle, updater, page, frames)
                 start = time.monotonic()
                 while not stop.is_set() and (deadline is None or time.monotonic() < deadline) and not updater.restart:
                     if reread and hangup.is_set():
                         hangup.clear()
                         service.reloading()
-                        updater.reload(reread)
+                        updater.reload(reread, service.reloaded)
                     if not loop.turn(stop) or (frames and pipeline.timings.count >= frames):
                         break
-                following = None if stop.is_set() else updater.restart
-                if not following:
+                following, before = None if stop.is_set() else updater.restart, config
+                if following:
+                    service.reopening(following)
+                else:
                     service.stopping()
                 loop.end(time.monotonic() - start, stats)
                 if loop.watch.trouble and not pipeline.timings.count and not stop.is_set() and not following:
@@ -118,16 +121,16 @@ class _Loop:
         try:
             message = pipeline.step(self._wait_s)
             self.watch.frame()
-            self._service.result(message.age_ms, pipeline.timings.count)
+            self._service.result(message.age_ms)
             if self._progress.due:
                 self._progress.update(pipeline.timings.count, _live_line(message, pipeline))
         except SourceTimeoutError as exc:
             pipeline.relay_events()
             self.watch.silence(exc)
-            self._service.waiting(f"{pipeline.state}: {pipeline.source.source_id}")
-        except EngineLostError as exc:  # said already; it is being started again
+            self._service.waiting()
+        except EngineLostError:  # said already; it is being started again
             pipeline.relay_events()
-            self._service.waiting(str(exc))
+            self._service.waiting()
             stop.wait(_SLICE_S)
         except EngineError as exc:
             if not self._updater.take_back(exc):
@@ -149,12 +152,43 @@ class _Loop:
             write_atomically(stats, json.dumps(report, indent=2) + "\n")
 
 
-def _live_page(config: RunConfig, pipeline: Pipeline, health: Health, updater: Updater) -> AbstractContextManager[Any]:
-    """What [web] asks for: with it, the page that is served, else nothing.
+@contextmanager
+def _opened(config: RunConfig, before: RunConfig | None) -> Iterator[tuple[Pipeline, RunConfig]]:
+    """Open the parts of a configuration, or of the one that ran before where those cannot be opened.
 
+    Raises: EdgeError from whichever part cannot open.
+    """
+    with ExitStack() as stack:
+        try:
+            pipeline = stack.enter_context(open_pipeline(config))
+        except EdgeError as exc:
+            if before is None:
+                raise
+            log.warning("update: %s; the run goes on with the configuration before", exc)
+            config = before
+            pipeline = stack.enter_context(open_pipeline(config))
+        yield pipeline, config
+
+
+@contextmanager
+def _live_page(
+    config: RunConfig, pipeline: Pipeline, health: Health, updater: Updater, is_again: bool
+) -> Iterator[Any]:
+    """What [web] asks for: with it, the page that is served, else None.
+
+    is_again: the parts were opened anew on a run that goes on, without its page where that cannot be opened.
     Raises: EdgeError when it cannot be opened.
     """
-    return resolve("pages", "live")(config.web, pipeline, health, updater) if config.web else nullcontext()
+    with ExitStack() as stack:
+        page = None
+        if config.web:
+            try:
+                page = stack.enter_context(resolve("pages", "live")(config.web, pipeline, health, updater))
+            except EdgeError as exc:
+                if not is_again:
+                    raise
+                log.warning("update: %s; the run goes on without its page", exc)
+        yield page
 
 
 def _obey(pipeline: Pipeline, askers: Sequence[Publisher], resting_from: SourceState | None) -> SourceState | None:

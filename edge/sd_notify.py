@@ -8,6 +8,7 @@ a backlog that grows all end the signs, and systemd restarts the run.
 import os
 import socket
 import time
+from collections.abc import Callable
 
 from edge.clock import monotonic_ns
 from edge.config import RunConfig
@@ -52,21 +53,23 @@ class ServiceState:
 
     A result is fresh while its age is at most ttl_ms, or half of WatchdogSec where that is longer: a restart cures a
     backlog that grows, not a board that is slow. WatchdogSec is made twice frame_timeout_s where it is shorter.
+    describe: gives the status line, which is asked for once a second (`edge.health.HealthReport.line`).
     """
 
     def __init__(self, config: RunConfig) -> None:
-        self._limit_s = _watchdog_s()
-        patience_s = 2 * config.frame_timeout_s
-        self._longer_s = patience_s if 0 < self._limit_s < patience_s else 0.0
-        self._limit_s = self._longer_s or self._limit_s
-        self._ttl_ms = config.wire.ttl_ms
-        self._fresh_ms = max(self._ttl_ms, _STALE_SHARE * self._limit_s * 1e3)
+        self.describe: Callable[[], str] = str
+        self._systemd_s = self._told_s = _watchdog_s()
+        self._is_heard = bool(os.environ.get("NOTIFY_SOCKET"))
+        self._ready = self._reloading = False
+        self._refused = ""
+        self._sign_at_s = self._status_at_s = float("-inf")
+        self._take(config)
+
+    def _take(self, config: RunConfig) -> None:
+        self._limit_s = max(self._systemd_s, 2 * config.frame_timeout_s) if self._systemd_s else 0.0
+        self._fresh_ms = max(config.wire.ttl_ms, _STALE_SHARE * self._limit_s * 1e3)
         builds = config.engine.rebuild == "auto"
         self._open_s = _BUILD_S if builds else config.engine.start_s + _FIRST_FRAME_S
-        self._is_heard = bool(os.environ.get("NOTIFY_SOCKET"))
-        self._ready = False
-        self._sign_at_s = self._status_at_s = self._result_at_s = float("-inf")
-        self._counted, self._counted_at_s = 0, 0.0
 
     def __enter__(self) -> "ServiceState":
         notify("STATUS=opening the model", f"EXTEND_TIMEOUT_USEC={self._open_s * 1e6:.0f}")
@@ -75,42 +78,51 @@ class ServiceState:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         notify("STOPPING=1", *([f"STATUS={error}"] if isinstance(error, EdgeError) else []))
 
-    def result(self, age_ms: float, count: int) -> None:
-        """A result was published, age_ms after its frame was captured; it is number `count` of this run."""
+    def reopening(self, config: RunConfig) -> None:
+        """The parts are opened anew, for this configuration: until the next result systemd waits as for a start."""
+        self._take(config)
+        self._ready = False
+        status = ["STATUS=opening the parts anew"]
+        if self._limit_s and self._open_s > self._limit_s:
+            self._told_s = self._open_s
+            status.append(f"WATCHDOG_USEC={self._open_s * 1e6:.0f}")
+        notify(*status)
+
+    def result(self, age_ms: float) -> None:
+        """A result was published, age_ms after its frame was captured."""
         if not self._is_heard:
             return
-        now_s = self._result_at_s = time.monotonic()
-        if not self._ready:
-            self._become_ready(f"STATUS=first result, age {age_ms:.0f} ms", now_s)
-            self._counted, self._counted_at_s = count, now_s
+        now_s = time.monotonic()
+        if not self._ready and not self._reloading:
+            refused, self._refused = self._refused, ""
+            self._become_ready(f"STATUS={refused or f'first result, age {age_ms:.0f} ms'}", now_s)
         elif age_ms <= self._fresh_ms:
             self._sign(now_s)
-        if now_s - self._status_at_s >= _STATUS_S:
-            rate_hz = (count - self._counted) / (now_s - self._counted_at_s)
-            self._counted, self._counted_at_s = count, now_s
-            stale = f", older than ttl_ms = {self._ttl_ms:g}" if age_ms > self._ttl_ms else ""
-            self._say(f"{rate_hz:.1f} results/s, age {age_ms:.0f} ms{stale}", now_s)
+        self._describe(now_s)
 
-    def waiting(self, why: str) -> None:
+    def waiting(self) -> None:
         """No result came in this turn; that is no sign of life."""
-        now_s = time.monotonic()
-        if now_s - self._status_at_s >= _STATUS_S:
-            silent_s = now_s - self._result_at_s
-            self._say(f"no result for {silent_s:.0f} s, {why}" if silent_s < float("inf") else why, now_s)
+        if self._is_heard:
+            self._describe(time.monotonic())
 
     def resting(self) -> None:
         """A reader has asked the run to stop: to rest is then what it shall do, so this is a sign of life."""
         now_s = time.monotonic()
-        if not self._ready:
+        if not self._ready and not self._reloading:
             self._become_ready("STATUS=paused, as a reader asked", now_s)
         self._sign(now_s)
         if now_s - self._status_at_s >= _STATUS_S:
             self._say("paused, as a reader asked", now_s)
 
     def reloading(self) -> None:
-        """The configuration is being read again; the next result tells that this is done."""
-        self._ready = False
+        """The configuration is being read again, until `reloaded`."""
+        self._ready, self._reloading = False, True
         notify("RELOADING=1", f"MONOTONIC_USEC={monotonic_ns() // 1000}", "STATUS=reading the configuration again")
+
+    def reloaded(self, trouble: str) -> None:
+        """It holds with the next result, or was refused for this reason; from any thread."""
+        self._refused = f"the configuration was not taken: {trouble}" if trouble else ""
+        self._reloading = False
 
     def stopping(self) -> None:
         """The loop has ended; what it used is being closed."""
@@ -118,13 +130,19 @@ class ServiceState:
 
     def _become_ready(self, status: str, now_s: float) -> None:
         self._sign_at_s = self._status_at_s = now_s  # READY=1 starts systemd's clock
-        longer = [f"WATCHDOG_USEC={self._longer_s * 1e6:.0f}"] if self._longer_s else []
-        self._ready = notify("READY=1", status, *longer)  # else again with the next result
+        limit = [f"WATCHDOG_USEC={self._limit_s * 1e6:.0f}"] if self._limit_s != self._told_s else []
+        self._ready = notify("READY=1", status, *limit)  # else again with the next result
+        if self._ready:
+            self._told_s = self._limit_s
 
     def _sign(self, now_s: float) -> None:
         if self._limit_s and now_s - self._sign_at_s >= self._limit_s / _SIGNS_PER_LIMIT:
             self._sign_at_s = now_s
             notify("WATCHDOG=1")
+
+    def _describe(self, now_s: float) -> None:
+        if now_s - self._status_at_s >= _STATUS_S:
+            self._say(self.describe(), now_s)
 
     def _say(self, text: str, now_s: float) -> None:
         self._status_at_s = now_s

@@ -16,9 +16,9 @@ import msgspec
 
 from edge import catalogue
 from edge.errors import ConfigError, ManifestError
-from edge.manifest import read_manifest, verify_file
+from edge.manifest import read_manifest, sha256_of, verify_file
 
-__all__ = ["Trial", "begin", "confirm", "current", "install", "on_trial", "roll_back", "versions"]
+__all__ = ["Trial", "begin", "confirm", "current", "install", "on_trial", "roll_back", "verified", "versions"]
 
 _MANIFEST = "manifest.toml"
 _KEPT = 2
@@ -52,20 +52,21 @@ def install(name: str, bundle: Path) -> Path:
     Every target's file must have its SHA-256 in the manifest and be what that says, before and after copying.
     Raises: ManifestError for a file without or with another hash, ConfigError when the slot cannot be written.
     """
-    if not name or name[0] in "._-" or any(letter not in _NAME for letter in name):
+    if not _is_name(name):
         raise ConfigError(f"'{name}' cannot be a name", "use lower-case letters, digits, dots, dashes and underscores")
-    version = _verified(bundle)
+    version = verified(bundle)
     slot = _slot(name)
     goal = slot / "versions" / version
     try:
         goal.parent.mkdir(parents=True, exist_ok=True)
-        if not (goal / _MANIFEST).is_file():
+        if not _is_whole(goal, version):
             partial = goal.with_name(f".{version}.partial")
             shutil.rmtree(partial, ignore_errors=True)
             shutil.copytree(bundle, partial)
-            if _verified(partial) != version:
+            if verified(partial) != version:
                 raise ManifestError(f"{bundle} changed while it was copied", "install it again")
             _flush(partial)
+            shutil.rmtree(goal, ignore_errors=True)  # what is left of it; who runs it has it open
             partial.rename(goal)
         running = current(name)
         if running != goal:
@@ -139,12 +140,18 @@ def roll_back(name: str) -> Path | None:
     return before
 
 
+def _is_name(name: str) -> bool:
+    return name != "" and name[0] not in "._-" and all(letter in _NAME for letter in name)
+
+
 def _slot(name: str) -> Path:
     return catalogue.home() / "installed" / name
 
 
 def _linked(name: str, mark: str) -> Path | None:
     """The version folder a link names, by its real path: who runs it keeps it when the link moves on."""
+    if not _is_name(name):
+        return None
     slot = _slot(name)
     try:
         path = slot / "versions" / Path(os.readlink(slot / mark)).name
@@ -161,8 +168,11 @@ def _link(slot: Path, mark: str, version: Path) -> None:
     _flush(slot)
 
 
-def _verified(bundle: Path) -> str:
-    """The id of a bundle whose files are what its manifest says: of the manifest, which has their hashes."""
+def verified(bundle: Path) -> str:
+    """Return the id of a bundle whose targets' files are what its manifest says: it is made of all its files.
+
+    Raises: ManifestError for a file without a hash or with another one.
+    """
     manifest = read_manifest(bundle / _MANIFEST)
     for name, target in manifest.targets.items():
         if not target.sha256:
@@ -170,7 +180,16 @@ def _verified(bundle: Path) -> str:
                 f"target '{name}' has no sha256 in {bundle / _MANIFEST}", "add it, or convert the model with Harrier"
             )
         verify_file(bundle / target.file, target.sha256)
-    return hashlib.sha256((bundle / _MANIFEST).read_bytes()).hexdigest()[:12]
+    files = sorted(path for path in bundle.rglob("*") if path.is_file())  # labels, which no manifest hashes, too
+    listed = "\n".join(f"{sha256_of(path)} {path.relative_to(bundle)}" for path in files)
+    return hashlib.sha256(os.fsencode(listed)).hexdigest()[:12]
+
+
+def _is_whole(folder: Path, version: str) -> bool:
+    try:
+        return (folder / _MANIFEST).is_file() and verified(folder) == version
+    except ManifestError:
+        return False
 
 
 def _prune(name: str) -> None:

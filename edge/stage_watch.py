@@ -14,6 +14,7 @@ log = logging.getLogger("harrier")
 
 _PERIOD_S = 0.01
 _USUAL_TIMES = 10  # what takes this many times as long as it usually does is stuck
+_USUAL_PERCENTILE = 90  # so that hangs, while fewer than one step in ten has one, do not become what is usual
 _LEAST_MS = 100.0
 _REFRESH_S = 1.0
 
@@ -21,7 +22,7 @@ _REFRESH_S = 1.0
 class StageWatch:
     """Says in which stage the loop is stuck, and since when; a context manager that ends its thread.
 
-    A stage is stuck when it takes ten times its own 99th percentile, and at least `least_ms`. Waiting for a frame is
+    A stage is stuck when it takes ten times its own 90th percentile, and at least `least_ms`. Waiting for a frame is
     not looked at: the source and the flag `stale` tell of that. stuck: such as "infer for 140 ms (usually 8 ms)", ""
     for nothing. count: how often a stage was stuck.
     """
@@ -53,9 +54,9 @@ class StageWatch:
                 self._t_usual_ns = now
                 stages = self._timings.stages_ns[-512:]
                 if len(stages):
-                    self._usual_ns = np.percentile(stages, 99, axis=0).astype(np.int64)
+                    self._usual_ns = np.percentile(stages, _USUAL_PERCENTILE, axis=0).astype(np.int64)
             last, since_ns = self._timings.last_lap
-            stage = Stage(last + 1) if last is not None and last + 1 < len(Stage) else None
+            stage = None if last is None else self._after(last)
             usual_ns = int(self._usual_ns[stage]) if stage else 0
             if stage is None or now - since_ns < max(self._least_ns, _USUAL_TIMES * usual_ns):
                 if self.stuck:
@@ -68,3 +69,8 @@ class StageWatch:
                 told_ns = since_ns
                 self.count += 1
                 log.warning("stuck in %s", self.stuck)
+
+    def _after(self, last: Stage) -> Stage | None:
+        """The stage that goes on now: the next one that this run has, None where the step is at its end."""
+        later = [stage for stage in Stage if stage > last]
+        return next((stage for stage in later if self._usual_ns[stage]), later[0] if later else None)

@@ -18,6 +18,7 @@ from edge.config import RunConfig
 from edge.errors import ConfigError, EdgeError, EngineError, ManifestError
 from edge.health import Health
 from edge.lineup import Lineup, open_lineup
+from edge.parts import check_parts
 from edge.pipeline import Pipeline
 from edge.shadow import Shadow
 
@@ -29,6 +30,7 @@ _LOOK_S = 0.5
 _SWAP_PATIENCE_S = 30.0
 _SHADOW_PATIENCE_S = 120.0
 _STUCK_S = 1.0
+_MOST_HANGS = 3
 
 
 def begin_version(config: RunConfig) -> None:
@@ -53,7 +55,7 @@ class Updater:
         self._refused: Path | None = None
         self._before: Lineup | None = None
         self._t_trial_end_s = 0.0
-        self._swapped = threading.Event()
+        self._stuck_before = 0
         self._wake, self._ended = threading.Event(), False
         self._reread: tuple[Callable[[], RunConfig], Callable[[str], None] | None] | None = None
         self._thread = threading.Thread(target=self._work, name="updates", daemon=True)
@@ -111,6 +113,9 @@ class Updater:
             except EdgeError as exc:
                 trouble = str(exc)
                 log.warning("update: %s", exc)
+            except Exception as exc:  # a defect here must not end the watch over a version that is on trial
+                trouble = f"{type(exc).__name__}: {exc}"
+                log.exception("update: a defect")
             if told:
                 told(trouble)
 
@@ -131,6 +136,7 @@ class Updater:
             self._fail(str(exc))
             return
         self._running = found
+        self._stuck_before = self._health.report().stuck
         self._t_trial_end_s = time.monotonic() + self._config.update.watch_s
 
     def _try(self, candidate: Lineup) -> None:
@@ -164,18 +170,26 @@ class Updater:
         Raises: EdgeError, as `Pipeline.use` does.
         """
         trouble: list[EdgeError] = []
-        self._swapped.clear()
+        answered, deciding = threading.Event(), threading.Lock()
 
         def swap(pipeline: Pipeline) -> None:
-            try:
-                self._before = pipeline.use(candidate, config)
-            except EdgeError as exc:
-                trouble.append(exc)
-            self._swapped.set()
+            with deciding:
+                if answered.is_set():  # given up: the candidate may be closed by now
+                    return
+                try:
+                    self._before = pipeline.use(candidate, config)
+                except EdgeError as exc:
+                    trouble.append(exc)
+                answered.set()
 
         self._pipeline.ask(swap)
-        if not self._swapped.wait(_SWAP_PATIENCE_S) or trouble:
-            raise trouble[0] if trouble else ManifestError("the loop did not take the model", "look at its state")
+        if not answered.wait(_SWAP_PATIENCE_S):
+            with deciding:
+                if not answered.is_set():
+                    answered.set()
+                    trouble.append(EngineError("the loop did not take the model", "look at its state"))
+        if trouble:
+            raise trouble[0]
         log.info("model %s runs from frame %d on", candidate.model.name, self._pipeline.timings.count)
 
     def _watch(self) -> None:
@@ -183,8 +197,11 @@ class Updater:
         report = self._health.report()
         streams = self._pipeline.state == "streaming"
         late = report.state == "stale" and streams and (report.age_ms or 0.0) > _STUCK_S * 1e3
+        hangs = report.stuck - self._stuck_before
         if report.state == "stuck" or late:
             self._back("; ".join(report.reasons))
+        elif hangs >= _MOST_HANGS:
+            self._back(f"a stage was stuck {hangs} times")
         elif self._pipeline.lineup.reason:
             self._back(self._pipeline.lineup.reason)
         elif time.monotonic() > self._t_trial_end_s:
@@ -192,7 +209,7 @@ class Updater:
             if self._before:
                 self._before.close()
                 self._before = None
-            if self._name:
+            if self._name and slots.current(self._name) == self._running:  # else a newer one is on trial already
                 slots.confirm(self._name)
                 log.info("model %s: version %s has proved itself", self._name, self._running and self._running.name)
 
@@ -216,27 +233,30 @@ class Updater:
         if not name:
             log.warning("the new model was taken back: %s", reason)
             return
-        back = None
+        log.warning("model %s: version %s was taken back (%s)", name, self._refused and self._refused.name, reason)
+        if slots.current(name) != self._refused:  # a newer one was installed meanwhile: it is looked at next
+            self._running = None
+            return
         try:
-            back = slots.roll_back(name)
+            self._running = slots.roll_back(name) or self._running
         except ConfigError as exc:  # the one before runs all the same; the next start tries the new one again
             log.warning("update: %s", exc)
-        log.warning("model %s: version %s was taken back (%s)", name, self._refused and self._refused.name, reason)
-        self._running = back or self._running
 
     def _take_configuration(self, reread: Callable[[], RunConfig]) -> None:
         """Check the configuration that was read again, then go on with it.
 
         Raises: EdgeError when it is wrong; the run goes on as before.
         """
-        if self._before:
+        if self.on_trial:
             raise ConfigError("a new version of the model is on trial", "reload when it has proved itself")
         config = reread()
         old = self._config
+        is_same_model = (config.model, config.labels, config.engine) == (old.model, old.labels, old.engine)
         if _outside(config) != _outside(old):
+            check_parts(config, self._pipeline.lineup if is_same_model else None)
             self.restart = config
             return
-        if (config.model, config.labels, config.engine) == (old.model, old.labels, old.engine):
+        if is_same_model:
             self._swap_configuration(self._pipeline.lineup, config)
             return
         candidate = open_lineup(config)

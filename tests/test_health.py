@@ -55,7 +55,7 @@ def test_a_run_is_starting_then_ok_then_stale(pipeline):
     assert report.publishers[0].sent == len(pipeline.publishers[0].messages)
     assert report.memory_mb > 10
     until(lambda: health.report().state == "stale")
-    assert "no result for" in health.report().reasons[0]
+    assert "the newest result is" in health.report().reasons[0]
     pipeline.step()
     assert health.report().state == "ok"
 
@@ -119,6 +119,40 @@ def test_waiting_for_a_frame_and_a_stage_that_is_always_slow_are_not_stuck():
         assert watch.count == 0
         until(lambda: watch.stuck)
         assert "usually 50 ms" in watch.stuck
+
+
+def test_a_stage_that_hangs_again_and_again_is_found_each_time():
+    timings = StageTimings()
+    for i in range(200):
+        timings.start()
+        timings.lap(Stage.WAIT)
+        if i % 20 == 0:
+            timings._last -= 500_000_000  # it has hung for half a second
+        timings.lap(Stage.PREPROCESS)
+        timings.finish(0, 1)
+    with StageWatch(timings, least_ms=30) as watch:
+        until(lambda: watch._usual_ns.any())
+        t_s = time.monotonic()
+        hang(timings, watch, Stage.WAIT)
+        assert time.monotonic() - t_s < 4.0  # ten of those half seconds would be five
+
+
+@pytest.mark.parametrize(
+    ("stages", "hangs_after", "named"),
+    [
+        ((Stage.WAIT, Stage.PREPROCESS, Stage.INFER, Stage.DECODE, Stage.PUBLISH), Stage.DECODE, "publish"),  # classes
+        ([stage for stage in Stage if stage != Stage.TRACK], Stage.NMS, "locate"),
+    ],
+)
+def test_a_stage_this_run_does_not_have_is_not_named(stages, hangs_after, named):
+    timings = StageTimings()
+    for _ in range(20):
+        timings.start()
+        for stage in stages:
+            timings.lap(stage)
+        timings.finish(0, 1)
+    with StageWatch(timings, least_ms=30) as watch:
+        assert hang(timings, watch, hangs_after).startswith(f"{named} for ")
 
 
 def test_a_step_that_came_to_nothing_is_not_stuck(pipeline, monkeypatch):

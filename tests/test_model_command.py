@@ -110,6 +110,14 @@ def test_another_key_and_a_key_that_is_none_are_refused(zipped, tmp_path, capsys
     assert "no minisign public key" in capsys.readouterr().err
 
 
+def test_a_trusted_key_that_is_gone_lets_nothing_in(zipped, home, capsys):
+    home.mkdir(exist_ok=True)
+    (home / "trusted.pub").symlink_to("/nowhere/robot.pub")
+    assert main(["model", "install", str(zipped), "--name", "front"]) == 2
+    assert "is no minisign public key" in capsys.readouterr().err
+    assert slots.current("front") is None
+
+
 def test_where_a_key_is_trusted_nothing_unsigned_comes_in(zipped, bundle, tmp_path, home, capsys):
     signer = Signer(tmp_path)
     home.mkdir()

@@ -109,6 +109,44 @@ def test_every_kind_of_difference_is_found_and_shown(tmp_path, seen, capsys):
     assert main(["-q", "replay", str(path), "--expect", "--max-differing", "0.2"]) == 5
 
 
+def test_a_folder_is_one_test(tmp_path, seen, capsys):
+    folder, html, json_file = tmp_path / "drives", tmp_path / "x.html", tmp_path / "x.json"
+    folder.mkdir()
+    write(folder / "a.mcap", seen)
+    image, message = seen[2]
+    write(folder / "b.mcap", [*seen[:2], (image, msgspec.structs.replace(message, detections=[])), *seen[3:5]])
+    command = ["-q", "replay", str(folder), "--expect", "--json", str(json_file), "--report", str(html)]
+    assert main(command) == 5
+    output = capsys.readouterr()
+    rows = {line.split()[0]: line.split()[1:] for line in output.out.splitlines() if line and line[0] not in " "}
+    extra = str(len(message.detections))
+    assert rows[f"{folder / 'a.mcap'}"] == [str(FRAMES), "0", "0", "0", "0", "0"]
+    assert rows[f"{folder / 'b.mcap'}"] == ["5", "1", "0", extra, "0", "0"]
+    assert rows["all"] == [str(FRAMES + 5), "1", "0", extra, "0", "0"]
+    assert f"{folder / 'b.mcap'} frame 4 at" in output.out
+    assert f"1 of 2 recordings, {folder / 'b.mcap'} most: 1 of 5 frames differ" in output.err
+    found = json.loads(json_file.read_text())
+    assert (found["frames"], found["differing"]) == (FRAMES + 5, 1)
+    assert [one["differing"] for one in found["recordings"]] == [0, 1]
+    assert html.read_text().count("<img") == 1
+    assert "a.mcap" in html.read_text()
+    # of every recording at most so much: a long one that is well hides no short one that is not
+    assert main([*command, "--max-differing", "0.1"]) == 5
+    assert main([*command, "--max-differing", "0.2"]) == 0
+
+
+def test_a_recording_of_several_that_cannot_be_used_is_no_pass(tmp_path, seen, capsys):
+    write(tmp_path / "a.mcap", seen[:2])
+    (tmp_path / "b.mcap").write_bytes(b"nothing of the kind")
+    assert main(["-q", "replay", str(tmp_path), "--expect"]) == 2
+    output = capsys.readouterr()
+    assert f"{tmp_path / 'a.mcap'}" in output.out
+    assert "1 of 2 recordings cannot be used" in output.err
+    assert main(["-q", "replay", str(tmp_path), "--json", str(tmp_path / "x.json")]) == 2
+    assert "2 results of face" in capsys.readouterr().out
+    assert [one["results"] for one in json.loads((tmp_path / "x.json").read_text())["recordings"]] == [2]
+
+
 def test_tolerances_are_the_command_line_s(tmp_path, seen, capsys):
     edited = [(image, changed(message, score=round(message.detections[0].score - 0.08, 4))) for image, message in seen]
     path = write(tmp_path / "x.mcap", edited)
@@ -136,6 +174,13 @@ def test_the_configuration_of_the_run_tracks_as_it_did(tmp_path, seen):
     (tmp_path / "run.toml").write_text('model = "face"\n[tracking]\n')
     assert main(["-q", "replay", str(path), "--expect", "--config", str(tmp_path / "run.toml"), "--score", "0.1"]) == 0
     assert main(["-q", "replay", str(path), "--expect"]) == 5  # the first frame has a detection more
+    # of a file that begins in the middle of a run, as those of a ring do
+    path = write(tmp_path / "piece.mcap", tracked[4:])
+    json_file = tmp_path / "x.json"
+    command = ["-q", "replay", str(path), "--expect", "--config", str(tmp_path / "run.toml"), "--score", "0.1"]
+    assert main([*command, "--json", str(json_file)]) == 0
+    found = json.loads(json_file.read_text())
+    assert (found["frames"], found["passed_over"]) == (FRAMES - 5, 1)
 
 
 def test_tracking_without_its_configuration_is_warned_of(tmp_path, seen, capsys):
@@ -160,6 +205,7 @@ def test_a_lower_threshold_than_recorded_is_noticed(tmp_path, seen, capsys):
         (["none.mcap"], 2, "cannot read none.mcap"),
         (["none.mcap", "--expect"], 2, "cannot read none.mcap"),
         (["x.mcap", "--report", "x.html"], 2, "add --expect"),
+        (["nothing-here", "--expect"], 2, "there is no .mcap file in nothing-here"),
         (["x.mcap", "--expect", "--model", "no-such-model"], 3, "no-such-model"),
         (["x.mcap", "--expect", "--json", "/nowhere/x.json"], 2, "cannot write"),
         (["empty.mcap", "--expect"], 2, "holds no results of Harrier"),
@@ -169,6 +215,7 @@ def test_a_lower_threshold_than_recorded_is_noticed(tmp_path, seen, capsys):
 def test_what_is_wrong_is_said_in_one_line(tmp_path, seen, capsys, monkeypatch, arguments, code, said):
     monkeypatch.chdir(tmp_path)
     write(Path("x.mcap"), seen[:1])
+    Path("nothing-here").mkdir()
     without = McapPublisher(parse_uri("mcap://empty.mcap?min_free_mb=0"))
     without.trigger("only a mark")
     without.close(10.0)

@@ -117,7 +117,7 @@ def test_files_that_are_not_what_the_manifest_says_are_refused(bundle):
 def test_a_copy_that_was_cut_short_is_made_anew(bundle, home):
     slots.install("front", bundle(0.1))
     made = bundle(0.2)
-    version = hashlib.sha256((made / "manifest.toml").read_bytes()).hexdigest()[:12]
+    version = slots.verified(made)
     partial = home / "installed/front/versions" / f".{version}.partial"
     partial.mkdir()
     (partial / "m.null").write_text("half")
@@ -138,3 +138,32 @@ def test_a_link_to_nothing_and_a_broken_trial_are_as_if_they_were_not_there(bund
     assert slots.on_trial("front") is None
     shutil.rmtree(slots.current("front"))
     assert slots.current("front") is None
+
+
+def test_a_version_that_was_damaged_since_is_installed_again(bundle):
+    path = slots.install("front", bundle(0.1))
+    (path / "m.null").write_text("damaged")
+    assert slots.install("front", bundle(0.1)) == path
+    assert fill_of(slots.current("front")) == "0.1"
+
+
+def test_a_name_leads_nowhere_else(bundle, home):
+    slots.install("front", bundle(0.1))
+    slots.install("front", bundle(0.2))
+    (home / "installed/front").rename(home / "front")
+    assert slots.current("../front") is None
+    assert slots.roll_back("../front") is None
+    assert fill_of(home / "front/current") == "0.2"
+
+
+def test_a_bundle_with_other_labels_is_another_version(tmp_path, bundle):
+    made = bundle(0.1)
+    manifest = made / "manifest.toml"
+    manifest.write_text(manifest.read_text().replace('["a", "b", "c"]', '"labels.txt"'))
+    (made / "labels.txt").write_text("a\nb\nc\n")
+    first = slots.install("front", made)
+    (made / "labels.txt").write_text("a\nb\nd\n")
+    second = slots.install("front", made)
+    assert second != first
+    assert (second / "labels.txt").read_text() == "a\nb\nd\n"
+    assert slots.on_trial("front").version == second.name

@@ -5,16 +5,18 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from edge import slots
-from edge.config import EngineSection, RunConfig, UpdateSection
+from edge.config import EngineSection, RunConfig, UpdateSection, WireSection
 from edge.engines.null import NullEngine
 from edge.errors import EngineError, SourceTimeoutError
 from edge.health import Health
@@ -197,6 +199,67 @@ def test_a_run_that_starts_with_a_version_on_trial_goes_back_to_the_one_before(b
         assert slots.current("front") == first
 
 
+def test_a_version_that_is_installed_while_another_is_on_trial_has_a_trial_of_its_own(bundle):
+    slots.install("front", bundle(0.4))
+    with Run(watch_s=1.0) as running:
+        until(lambda: running.score == 0.4, "the first version never ran")
+        slots.install("front", bundle(0.5))
+        until(lambda: running.score == 0.5, "the second version never took over")
+        third = slots.install("front", bundle(0.6))
+        until(lambda: running.score == 0.6, "the third version never took over")
+        assert slots.on_trial("front").version == third.name  # what the second has proved is not the third's
+        until(lambda: slots.on_trial("front") is None, "it never proved itself")
+        assert slots.current("front") == third
+
+
+def test_a_version_that_fails_does_not_take_a_newer_one_with_it(bundle, monkeypatch):
+    slots.install("front", bundle(0.4))
+    sick = threading.Event()
+    real = NullEngine.run
+
+    def run_sick(self) -> None:
+        if sick.is_set() and 0.45 < self.outputs[0].max() < 0.55:
+            raise EngineError("the second fails", "repair it")
+        real(self)
+
+    monkeypatch.setattr(NullEngine, "run", run_sick)
+    with Run(watch_s=30) as running:
+        until(lambda: running.score == 0.4, "the first version never ran")
+        slots.install("front", bundle(0.5))
+        until(lambda: running.score == 0.5, "the second version never took over")
+        third = slots.install("front", bundle(0.6))
+        sick.set()
+        until(lambda: running.score == 0.6, "the third version never took over")
+        assert slots.current("front") == third
+
+
+def test_a_swap_that_was_given_up_does_not_happen_later(bundle, monkeypatch):
+    """The loop hangs for longer than anybody waits; by then the candidate is closed."""
+    monkeypatch.setattr("edge.updates._SWAP_PATIENCE_S", 0.2)
+    first = slots.install("front", bundle(0.4))
+    with Run(shadow_frames=0) as running:
+        until(lambda: running.score == 0.4, "the first version never ran")
+        go_on = threading.Event()
+        running.pipeline.ask(lambda _: go_on.wait(10))
+        slots.install("front", bundle(0.5))
+        until(lambda: slots.current("front") == first, "it was not taken back")
+        count = len(running.publisher.messages)
+        go_on.set()
+        until(lambda: len(running.publisher.messages) > count + 5, "it did not go on")
+        assert running.score == 0.4
+        assert running.ended is None
+
+
+def test_no_configuration_is_read_while_a_version_the_run_began_with_is_on_trial(bundle):
+    slots.install("front", bundle(0.4))
+    slots.install("front", bundle(0.5))
+    told: list[str] = []
+    with Run(watch_s=30) as running:
+        running.updater.reload(lambda: running.config, told.append)
+        until(lambda: bool(told), "nothing was told")
+    assert "is on trial" in told[0]
+
+
 def test_a_failure_outside_a_trial_ends_the_run(bundle, monkeypatch):
     slots.install("front", bundle(0.4))
     with Run() as running:
@@ -257,7 +320,7 @@ def test_a_configuration_is_read_again_between_two_frames(reloading, bundle, tmp
         until(lambda: '"score":0.6' in out.read_text(), "the new model never ran")
 
     text = reloading(steps)
-    assert text.count('"type":"status"') < 10
+    assert 1 < text.count('"kind":"status"') < 10
 
 
 def test_a_wrong_configuration_changes_nothing(reloading, bundle, tmp_path, caplog):
@@ -285,6 +348,83 @@ def test_another_source_opens_the_parts_anew(reloading, bundle, tmp_path):
 
     reloading(steps)
     assert '"closed"' in out.read_text()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        'source = "nothing://here"',
+        'source = "synthetic://?fps=fast"',
+        'publish = ["carrier-pigeon://"]',
+        'model = "no-such-model"',
+        'web = { listen = "0.0.0.0:1" }',
+        "[tracking]",
+    ],
+)
+def test_parts_that_are_wrong_are_refused_before_anything_is_closed(reloading, bundle, tmp_path, caplog, wrong):
+    out = tmp_path / "out.jsonl"
+    given = {"model": f'"{bundle(0.4)}"', "source": '"synthetic://?fps=50"', "publish": f'["file://{out}?format=json"]'}
+
+    def steps(config: Path, hang_up) -> None:
+        key, _, value = wrong.partition(" = ")
+        keys = {**given, key: value} if value else given  # another source in any case
+        config.write_text("".join(f"{key} = {value}\n" for key, value in keys.items()) + ("" if value else wrong))
+        hang_up()
+        until(lambda: "update:" in caplog.text, f"{wrong} was not refused")
+        size = out.stat().st_size
+        until(lambda: out.stat().st_size > size + 1000, "it stopped")
+
+    assert reloading(steps).count('"state":"closed"') == 1  # nothing was opened anew
+
+
+def test_parts_that_cannot_be_opened_leave_the_run_with_those_before(reloading, bundle, tmp_path, caplog):
+    out = tmp_path / "out.jsonl"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+
+        def steps(config: Path, hang_up) -> None:
+            right = config.read_text()
+            config.write_text(right.replace("publish = [", f'publish = ["{address}", '))
+            hang_up()
+            until(lambda: "the run goes on with the configuration before" in caplog.text, "it was not refused")
+            size = out.stat().st_size
+            until(lambda: out.stat().st_size > size + 1000, "it stopped")
+
+        reloading(steps)
+    assert "is in use" in caplog.text
+
+
+def test_a_page_that_cannot_be_opened_anew_is_done_without(reloading, bundle, tmp_path, caplog):
+    out = tmp_path / "out.jsonl"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+
+        def steps(config: Path, hang_up) -> None:
+            page = f'[web]\nlisten = "127.0.0.1:{taken.getsockname()[1]}"\n'
+            config.write_text(config.read_text() + page)
+            hang_up()
+            until(lambda: "the run goes on without its page" in caplog.text, "it was not told")
+            size = out.stat().st_size
+            until(lambda: out.stat().st_size > size + 1000, "it stopped")
+
+        reloading(steps)
+
+
+def test_a_defect_in_reading_again_is_told_and_the_next_time_works(bundle):
+    heard: list[str] = []
+
+    def reread() -> RunConfig:
+        raise ZeroDivisionError("by hand")
+
+    slots.install("front", bundle(0.4))
+    with Run() as running:
+        running.updater.reload(reread, heard.append)
+        until(lambda: bool(heard), "nothing was told")
+        assert heard == ["ZeroDivisionError: by hand"]
+        slower = msgspec.structs.replace(running.config, wire=WireSection(ttl_ms=777))
+        running.updater.reload(lambda: slower, heard.append)
+        until(lambda: len(heard) > 1, "nothing was told")
+        assert heard[1:] == [""]
+        assert running.pipeline.stream.ttl_ms == 777
 
 
 def test_a_bundle_is_not_looked_for_as_an_installed_model(bundle):

@@ -46,7 +46,7 @@ class WorkerEngine:
     """The engine of a model file, run by a child process. See `edge.engines.base.Engine` for the contract.
 
     Inputs and outputs lie in memory that both processes share. A process that dies between two frames is missed at
-    the next one.
+    the next one. restarts: how often another process has taken over.
     Raises: what the engine raises when it is loaded; EngineLostError where its process dies or takes too long,
     ConfigError for an interpreter that does not work.
     """
@@ -58,6 +58,7 @@ class WorkerEngine:
         self.output_specs: Sequence[TensorSpec] = []
         self.embedded: Mapping[str, str] = {}
         self.lost = ""
+        self.restarts = 0
         self._file, self._options = file.absolute(), options
         self._who = f"the process of {file.name}"
         self._timeout_ns = int(options.deadline_ms * 1e6)
@@ -198,6 +199,7 @@ class WorkerEngine:
                 self.lost = ""
         self._tried.set()
         if again:
+            self.restarts += 1
             log.warning("%s runs again", self._who)
 
     def _tell_failed_start(self, exc: Exception, pause_s: float) -> None:

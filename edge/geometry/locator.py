@@ -46,6 +46,7 @@ class Locator:
     """Fills `locations` for up to `capacity` detections a frame; the arrays are refilled by the next `locate`.
 
     base_from_camera (4, 4) float64: from the optical frame to the robot's, of the camera file's [mount].
+    misfit: why the newest frame has no places, "" where it has.
     """
 
     def __init__(self, camera: Camera, section: GeometrySection, labels: Sequence[str], capacity: int) -> None:
@@ -73,6 +74,7 @@ class Locator:
         self._sizes[1::2] += camera.covariance[1, 1] / camera.intrinsics.fy_px**2  # a wrong focal length is one of size
         self._tilt_sigma_rad = camera.mount.sigma_of_tilt_rad if camera.mount else 0.0
         self._frame_wh = (0, 0)
+        self.misfit = ""
 
     @property
     def frame_ids(self) -> tuple[str, str]:
@@ -83,27 +85,30 @@ class Locator:
     def locate(self, detections: Detections, frame_wh: tuple[int, int]) -> Locations:
         """Fill and return `locations` for detections with xyxy in px of a frame of frame_wh (width, height) px.
 
-        Raises: ConfigError for a frame of another shape than the camera file's, when it comes for the first time.
+        A frame of another shape than the camera file's gets none, and `misfit` says why.
+        Raises: ConfigError for such a frame where there has not been a right one before.
         """
-        if frame_wh != self._frame_wh:
+        self.misfit = "" if frame_wh == self._frame_wh else self._misfit_of(frame_wh)
+        if self.misfit and self._frame_wh == (0, 0):
+            raise ConfigError(self.misfit, "set the source to that shape, or calibrate with this one")
+        if not self.misfit and frame_wh != self._frame_wh:
             self._fit(frame_wh)
-        n = detections.count
-        self.locations.count = n
+        n = self.locations.count = 0 if self.misfit else detections.count
         if n:
             with np.errstate(all="ignore"):
                 self._locate(detections, n)
         return self.locations
 
-    def _fit(self, frame_wh: tuple[int, int]) -> None:
-        camera = self.camera
-        own = (camera.width_px, camera.height_px)
+    def _misfit_of(self, frame_wh: tuple[int, int]) -> str:
+        own = (self.camera.width_px, self.camera.height_px)
         stretch = (frame_wh[0] / own[0]) / (frame_wh[1] / own[1])
-        if abs(stretch - 1) > _ASPECT_TOLERANCE:
-            raise ConfigError(
-                f"frames of {frame_wh[0]}x{frame_wh[1]} have another shape than the {own[0]}x{own[1]} of the "
-                f"calibration of '{camera.frame_id}'",
-                "set the source to that shape, or calibrate with this one",
-            )
+        if abs(stretch - 1) <= _ASPECT_TOLERANCE:
+            return ""
+        seen = f"frames of {frame_wh[0]}x{frame_wh[1]}"
+        return f"{seen} have another shape than the {own[0]}x{own[1]} of the calibration of '{self.camera.frame_id}'"
+
+    def _fit(self, frame_wh: tuple[int, int]) -> None:
+        own = (self.camera.width_px, self.camera.height_px)
         self._frame_wh = frame_wh
         scale = (own[0] / frame_wh[0], own[1] / frame_wh[1])
         self._noise_px2 = np.square(scale)[:, None] * self._section.noise_px**2

@@ -174,6 +174,7 @@ class McapPublisher(PublisherBase):
 
     def _keep(self, reason: str) -> None:
         now = monotonic_ns()
+        reason = reason.encode("utf-8", "replace").decode()  # protobuf and JSON take nothing else
         record = TriggerRecord(reason=reason, t_event_ns=unix_ns_from_monotonic_ns(now))
         self._disk.put(Entry(TRIGGER, now, now, 0, msgspec.json.encode(record)))
         self._disk.put(Entry(LOG, now, now, 0, encoding.log_of(f"kept: {reason}", False, record.t_event_ns)))
@@ -258,9 +259,7 @@ class McapPublisher(PublisherBase):
     def _look_for_triggers(self, message: Message) -> None:
         for condition in self._conditions:
             reason = condition(message)
-            if reason and self._disk.active:
-                self._disk.save(reason, self._options.after_s)  # it only goes on for longer
-            elif reason:
+            if reason and not self._disk.extend(self._options.after_s):
                 self._keep(reason)
 
     # On the loop's thread.

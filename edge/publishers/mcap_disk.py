@@ -96,6 +96,14 @@ class DiskWriter:
         with self._lock:
             self._kept = {key: entry for key, entry in self._kept.items() if not key.startswith(prefix)}
 
+    def extend(self, after_s: float) -> bool:
+        """Write what comes within after_s, too, where something is being written; return whether it is."""
+        with self._lock:
+            if not self.active:
+                return False
+            self._until_ns = max(self._until_ns, monotonic_ns() + int(after_s * 1e9))
+        return True
+
     def save(self, reason: str, after_s: float) -> None:
         """Write what is in memory, and what comes within after_s."""
         with self._lock:
@@ -173,6 +181,8 @@ class DiskWriter:
             self._commit(self._file)
         with self._lock:
             going_on = (self._on or monotonic_ns() < self._until_ns) and not self._closing
+            if going_on and self._file:
+                self._asked = ""  # it came while a file was about to end: that one goes on
             wanted = going_on or bool(self._asked) or (self._on and bool(self._waiting))
             end_ns = None if self._on else self._until_ns
         if self._file is None:

@@ -99,7 +99,8 @@ def stages_of(message: ResultMessage, newest_ns: np.ndarray) -> bytes:
 
 
 def log_of(text: str, warning: bool, t_event_ns: int) -> bytes:
-    """Return foxglove.Log of something that happened at t_event_ns (Unix)."""
+    """Return foxglove.Log of something that happened at t_event_ns (Unix); what is not UTF-8 in `text` is lost."""
+    text = text.encode("utf-8", "replace").decode()
     level = Log.Level.WARNING if warning else Log.Level.INFO
     return Log(timestamp=_stamp(t_event_ns), level=level, message=text, name="harrier").SerializeToString()
 

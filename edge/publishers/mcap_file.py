@@ -1,5 +1,6 @@
 """One recording on its way to the disk: chunks are made in memory and written whole, again and again until they are."""
 
+import errno
 import fcntl
 import os
 from contextlib import suppress
@@ -34,7 +35,13 @@ class RecordingFile:
         self.size_bytes = 0
         self._sync = sync
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.fstat(self._fd).st_nlink:  # another process made room before it was locked
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+        except OSError:
+            os.close(self._fd)
+            raise
         self._sink = _Sink()
         kind = {"none": CompressionType.NONE, "lz4": CompressionType.LZ4, "zstd": CompressionType.ZSTD}[compression]
         self._writer = Writer(self._sink, _CHUNK_BYTES, kind)

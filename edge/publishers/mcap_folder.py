@@ -50,12 +50,17 @@ class RecordingFolder:
         return self._folder / f"{self._name}-{number:06d}-{stamp}{'-' if why else ''}{why}.mcap"
 
     def finish_cut(self) -> list[Path]:
-        """Finish what a crash left unfinished, and return those files; what cannot be finished stays as it is."""
+        """Finish what a crash left unfinished, and return those files; what cannot be finished stays as it is.
+
+        A file that a crash left without a single byte goes.
+        """
         done = []
         try:
             for path in self.files():
                 try:
-                    if _begun_by_us(path) and finish_cut(path):
+                    if not path.lstat().st_size and _may_go(path):
+                        path.unlink()
+                    elif _begun_by_us(path) and finish_cut(path):
                         done.append(path)
                 except OSError:
                     continue
@@ -80,7 +85,7 @@ class RecordingFolder:
                         return
         if self._free() < self._min_free_bytes:
             raise PublishError(
-                f"only {self._free() // _MB} MB are free in {self._folder} (min_free_mb={self._min_free_bytes // _MB})",
+                f"less than {self._min_free_bytes // _MB} MB are free in {self._folder} (min_free_mb)",
                 "free some space, or set min_free_mb",
             )
 
@@ -97,9 +102,10 @@ class RecordingFolder:
 
 
 def _begun_by_us(path: Path) -> bool:
+    """Whether a file of our name has our header, or nothing at all, as where a crash came before its first byte."""
     with path.open("rb") as file:
         head = file.read(64)
-    return head.startswith(MAGIC) and _OURS in head
+    return not head.strip(b"\0") or (head.startswith(MAGIC) and _OURS in head)
 
 
 def _may_go(path: Path) -> bool:

@@ -22,6 +22,7 @@ def add_service(commands: argparse._SubParsersAction) -> None:
     install.add_argument("--root", metavar="DIR", type=Path, help="into an image; nothing is started")
     install.add_argument("--dry-run", action="store_true", help="only say what would be done")
     install.add_argument("--wait", metavar="S", type=seconds, default=60.0, help="for the first result (60)")
+    install.add_argument("--log", choices=("text", "json"), default="text", dest="lines", help="its log lines (text)")
     install.set_defaults(command=execute_install)
     status = actions.add_parser("status", help="do the instances run, and how fresh are their results?")
     status.add_argument("name", nargs="*", metavar="NAME", help="default: all")
@@ -53,6 +54,7 @@ def execute_install(arguments: argparse.Namespace) -> None:
         live=arguments.root is None,
         dry_run=arguments.dry_run,
         wait_s=arguments.wait,
+        log=arguments.lines,
     )
     install(job, _tell)
 

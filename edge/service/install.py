@@ -39,6 +39,7 @@ class InstallJob:
     live: bool = True
     dry_run: bool = False
     wait_s: float = 60.0
+    log: str = "text"
 
 
 def install(job: InstallJob, tell: Callable[[str], None]) -> None:
@@ -56,7 +57,7 @@ def install(job: InstallJob, tell: Callable[[str], None]) -> None:
     home_is_read = _check_reach(config, job)
     profile = profile_here(job.root) if job.profile == "auto" else job.profile
     groups = groups_here(job.root)
-    text = instance_text(sys.executable, job.user, groups, home_is_read)
+    text = instance_text(sys.executable, job.user, groups, home_is_read, job.log)
     files = {**shared_files(), **unit_files(name, profile, systemd_version(), text)}
     tell(f"profile {profile}, user {job.user}, groups {', '.join(groups) or 'none'}, python {sys.executable}")
     for warning in warnings_of(config):
@@ -175,8 +176,14 @@ def _prepare_state(job: InstallJob, config: RunConfig) -> None:
     check_parts(config)
     if os.geteuid() == 0:
         with suppress(LookupError, OSError):
-            for path in [state, *state.rglob("*")]:
-                shutil.chown(path, job.user, job.user)
+            _give(state, pwd.getpwnam(job.user))
+
+
+def _give(folder: Path, user: pwd.struct_passwd) -> None:
+    """Make a folder and all in it a user's; not what links in it, which may be of that user's making, lead to."""
+    for _, folders, files, inside in os.fwalk(folder.resolve()):
+        for name in (".", *folders, *files):
+            os.chown(name, user.pw_uid, user.pw_gid, dir_fd=inside, follow_symlinks=False)
 
 
 def _write_files(root: Path, files: dict[Path, str], name: str, tell: Callable[[str], None]) -> None:

@@ -41,13 +41,17 @@ def unit_files(name: str, profile: str, systemd: int, instance: str) -> dict[Pat
     return files
 
 
-def instance_text(python: str, user: str, groups: list[str], home_is_read: bool) -> str:
-    """Return the drop-in that names the interpreter, the user and the groups there are on this machine."""
+def instance_text(python: str, user: str, groups: list[str], home_is_read: bool, log: str = "text") -> str:
+    """Return the drop-in that names the interpreter, the user and the groups there are on this machine.
+
+    log: "json" for log lines as JSON objects.
+    """
+    options = "" if log == "text" else f" --log {log}"
     lines = [
         "# written by `harrier service install`, which replaces it; own settings: systemctl edit",
         "[Service]",
         "ExecStart=",
-        f"ExecStart={_word(python)} -I -X faulthandler -m edge run /etc/harrier/%i.toml",
+        f"ExecStart={_word(python)} -I -X faulthandler -m edge{options} run /etc/harrier/%i.toml",
         f"User={user}",
         f"Group={user}",
         "SupplementaryGroups=",

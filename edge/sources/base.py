@@ -54,6 +54,7 @@ class FrameSource:
         self._trouble: SourceError | None = None  # the latest, perhaps passing
         self._captured = self._delivered = self._corrupt = self._reconnects = self._abandoned = 0
         self._t_last_ns = 0
+        self._t_silent_ns = monotonic_ns()  # nothing was read since
         self._seq = -1
         self._closing = threading.Event()
         self._supervisor = threading.Thread(target=self._supervise, name=f"watch {source_id}", daemon=True)
@@ -108,6 +109,7 @@ class FrameSource:
                 frame = self._slot.take()
                 if frame is not None:
                     self._delivered += 1
+                    self._t_silent_ns = monotonic_ns()
                     if not self.live:
                         self._changed.notify_all()  # the capture waits for this
                     return frame
@@ -115,7 +117,7 @@ class FrameSource:
                     raise type(self._failure)(self._failure.cause, self._failure.cure) from self._failure
                 left_s = (t_deadline_ns - monotonic_ns()) / 1e9
                 if left_s <= 0:
-                    raise self._timeout_error(timeout_s) from self._trouble
+                    raise self._timeout_error() from self._trouble
                 self._changed.wait(left_s)
 
     def poll_events(self) -> list[SourceEvent]:
@@ -140,14 +142,15 @@ class FrameSource:
             if self._state != "closed":
                 self._note("closed", "")
 
-    def _timeout_error(self, timeout_s: float) -> SourceTimeoutError:
+    def _timeout_error(self) -> SourceTimeoutError:
         if self._supervisor.ident is None:
             return SourceTimeoutError(f"{self.source_id} was not started", "call start() before read()")
         trouble = None if self._state == "streaming" else self._trouble
         reason = self._reason or (trouble.cause if trouble else "")
         reason = f"{self._state}: {reason}" if reason else self._state
         cure = trouble.cure if trouble else "wait, or check the camera"
-        return SourceTimeoutError(f"no frame from {self.source_id} within {timeout_s:g} s ({reason})", cure)
+        silent_s = (monotonic_ns() - self._t_silent_ns) / 1e9
+        return SourceTimeoutError(f"no frame from {self.source_id} for {silent_s:.2f} s ({reason})", cure)
 
     def _note(self, state: SourceState, reason: str) -> None:
         """Record a state; the caller holds the lock."""

@@ -3,13 +3,21 @@
 import cv2
 import numpy as np
 
-from edge.errors import SourceError
+from edge.errors import SourceError, SourceOpenError
 
 __all__ = ["open_video", "read_image"]
 
 
 def open_video(target: str | int, backend: int, params: list[int]) -> cv2.VideoCapture:
-    """Return OpenCV's capture of a device number, path or address; `isOpened` says whether it worked."""
+    """Return OpenCV's capture of a device number, path or address; `isOpened` says whether it worked.
+
+    Raises: SourceOpenError for a name that is no UTF-8, with which OpenCV would end the process.
+    """
+    if isinstance(target, str) and not target.isascii():
+        try:
+            target.encode()
+        except UnicodeEncodeError as exc:
+            raise SourceOpenError(f"OpenCV cannot open {target!a} (its name is not UTF-8)", "rename it") from exc
     return cv2.VideoCapture(target, backend, params)
 
 

@@ -108,7 +108,8 @@ class Control:
             pipeline.set_thresholds(asked.score, asked.iou)
             after = thresholds_of(pipeline)
             changed = {name: {"from": before[name], "to": after[name]} for name in after if after[name] != before[name]}
-            return {"changed": changed, "thresholds": after, "frame": pipeline.timings.count}
+            newest = self._pictures.newest
+            return {"changed": changed, "thresholds": after, "frame": newest.seq + 1 if newest else 0}
 
         return await self._in_loop(change)
 

@@ -119,6 +119,9 @@ class Metrics:
         out.add("harrier_engine_frames_total", "counter", told, frames)
         failures = [(labels, float(engine.failures)) for labels, engine in named]
         out.add("harrier_engine_failures_total", "counter", "Inferences that failed.", failures)
+        restarts = [(labels, float(engine.restarts)) for labels, engine in named]
+        told = "Times the engine's own process was started again."
+        out.add("harrier_engine_restarts_total", "counter", told, restarts)
         running = [(labels, float(engine.state == "running")) for labels, engine in named]
         out.add("harrier_engine_running", "gauge", "1 for the target that runs the model.", running)
 

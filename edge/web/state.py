@@ -84,11 +84,11 @@ class State:
         }
 
     def _point(self, report: HealthReport) -> Point:
-        """The steps since the last time; where there are none, the age goes on growing."""
+        """The steps since the last time; where there are none and the newest result is stale, its growing age."""
         _, *rows = self._pipeline.timings.after(self._count)
         self._count += len(rows[1])
         told = point(round((monotonic_ns() - self._t_start_ns) / 1e9, 3), (rows[0], rows[1], rows[2]))
-        if told.age_ms is None and report.age_ms is not None:
+        if told.age_ms is None and report.age_ms is not None and report.age_ms > report.ttl_ms:
             told.age_ms = told.age_max_ms = report.age_ms
         return told
 

@@ -178,6 +178,7 @@ def test_what_goes_wrong_is_told_and_the_process_started_again(start, order, say
     assert gone(pid)
     tell(engine, "echo", 5.0)
     assert (engine.outputs[0] == 5.0).all()
+    assert engine.restarts == 1
     assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
         f"{caught.value.cause}; it is started again",
         "the process of model.faulty runs again",

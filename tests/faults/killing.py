@@ -1,11 +1,10 @@
 """Kills `harrier run` and `harrier model install` at random moments and looks at what is left.
 
 killing.py WORK SEED COUNT. Both run in forks of this process, so that 200 starts take seconds. What a publisher counts
-as sent is acknowledged; the count survives in memory that both processes share. Tells a JSON line for each kill, and a
-last one for the whole.
+as sent is acknowledged; which messages those are survives in memory that both processes share. Tells a JSON line for
+each kill, and a last one for the whole.
 """
 
-import hashlib
 import json
 import mmap
 import os
@@ -14,6 +13,8 @@ import signal
 import struct
 import sys
 import time
+import zlib
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,12 +25,15 @@ from edge import slots
 from edge.cli import main
 from edge.errors import WireError
 from edge.manifest import read_manifest, verify_file
+from edge.publishers import stream
 from edge.publishers.base import PublisherBase
 from edge.publishers.mcap import McapPublisher
-from edge.publishers.stream import FilePublisher
+from edge.publishers.mcap_file import RecordingFile
+from edge.publishers.mcap_schemas import Entry
 from edge.recording import Recording
 from edge.sources.synthetic import SyntheticSource  # noqa: F401
 from edge.wire.jsonl import decode
+from edge.wire.messages import Message
 
 STARTING_S = 0.3
 WRITING_S = 0.15
@@ -45,18 +49,81 @@ shadow_frames = 5
 watch_s = 0.2
 """
 RECORDING = "pictures=none&flush_s=0.02&min_free_mb=0&total_mb=0&sync=off"
-COUNTS = struct.Struct("QQ")
+U64 = struct.Struct("Q")
+MOST = 1 << 16
 END = b"\x89MCAP0\r\n"
 
 
-def told_to(counters: mmap.mmap, place: int) -> property:
-    """A count that outlives its process."""
+def key_of(name: str, sequence: int) -> int:
+    """A message in 64 bits: its kind or topic, and its number."""
+    return zlib.crc32(name.encode()) << 32 | sequence & 0xFFFFFFFF
 
-    def take(self: PublisherBase, count: int) -> None:
-        self.__dict__["sent"] = count
-        struct.pack_into("Q", counters, 8 * place, count)
 
-    return property(lambda self: self.__dict__["sent"], take)
+class Acknowledged:
+    """Messages in their order, and how many of them are acknowledged; outlives the process that notes them."""
+
+    def __init__(self) -> None:
+        self._shared = mmap.mmap(-1, U64.size * (1 + MOST))
+        self._noted = 0
+
+    def clear(self) -> None:
+        self._noted = 0
+        self.count = 0
+
+    def note(self, name: str, sequence: int) -> None:
+        self._noted += 1
+        U64.pack_into(self._shared, U64.size * self._noted, key_of(name, sequence))
+
+    @property
+    def count(self) -> int:
+        return U64.unpack_from(self._shared)[0]
+
+    @count.setter
+    def count(self, count: int) -> None:
+        U64.pack_into(self._shared, 0, count)
+
+    @property
+    def keys(self) -> list[int]:
+        return [U64.unpack_from(self._shared, U64.size * (1 + at))[0] for at in range(self.count)]
+
+
+def note_lines(lines: Acknowledged) -> None:
+    """From now on: the message whose line is being written when its publisher counts one more is acknowledged."""
+    restamped = stream.restamped
+    written: list[Message] = []
+
+    def restamp(message: Message) -> Message:
+        written[:] = [message]
+        return restamped(message)
+
+    def take(self: PublisherBase, sent: int) -> None:
+        self.__dict__["sent"] = sent
+        for message in written:
+            lines.note(message.kind, message.seq)
+        lines.count = sent
+
+    stream.restamped = restamp
+    stream.FilePublisher.sent = property(lambda self: self.__dict__["sent"], take)  # type: ignore[assignment, misc]
+
+
+def note_records(records: Acknowledged) -> None:
+    """From now on: of what is added to recordings, in this order, as much as their publisher counts is acknowledged."""
+    add = RecordingFile.add
+
+    def add_it(self: RecordingFile, entry: Entry) -> None:
+        records.note(entry.topic, entry.sequence)
+        add(self, entry)
+
+    def take(self: PublisherBase, sent: int) -> None:
+        self.__dict__["sent"] = records.count = sent
+
+    RecordingFile.add = add_it  # type: ignore[method-assign]
+    McapPublisher.sent = property(lambda self: self.__dict__["sent"], take)  # type: ignore[assignment, misc]
+
+
+def named(lost: Counter[int]) -> list[int]:
+    """The numbers of messages."""
+    return sorted(key & 0xFFFFFFFF for key in lost)
 
 
 def forked(work: Callable[[], object], log: Path) -> int:
@@ -85,10 +152,10 @@ class Killer:
         self.config = work / "run.toml"
         self.config.write_text(CONFIG.format(work=work, options=RECORDING))
         self.log, self.results = work / "log.txt", work / "results.jsonl"
-        self.counters = mmap.mmap(-1, COUNTS.size)
-        FilePublisher.sent = told_to(self.counters, 0)  # type: ignore[assignment, misc]
-        McapPublisher.sent = told_to(self.counters, 1)  # type: ignore[assignment, misc]
-        self.lines = 0  # whole ones that must be there for ever
+        self.noted_lines, self.noted_records = Acknowledged(), Acknowledged()
+        note_lines(self.noted_lines)
+        note_records(self.noted_records)
+        self.lines: list[int] = []  # whole ones that must be there for ever
         assert self.waited(forked(lambda: main(["model", "install", self.bundles[0]]), self.log)) == 0
 
     def waited(self, pid: int) -> int:
@@ -96,7 +163,9 @@ class Killer:
 
     def round(self) -> dict:
         """Kill both at a random moment; return what was acknowledged and what is there."""
-        self.counters[:] = bytes(COUNTS.size)
+        lines, records = self.noted_lines, self.noted_records
+        lines.clear()
+        records.clear()
         known = set(self.recordings())
         amid = self.random.random() < 0.5  # of writing, else at whatever moment of the start
         alive_s = self.random.uniform(0.0, WRITING_S if amid else STARTING_S)
@@ -104,38 +173,43 @@ class Killer:
         order = self.random.sample(self.bundles, 3)
         installs = forked(lambda: [main(["model", "install", one]) for one in order] and 0, self.log)
         deadline = time.monotonic() + PATIENCE_S
-        while amid and not all(COUNTS.unpack(self.counters[:])) and time.monotonic() < deadline:
+        while amid and not (lines.count and records.count) and time.monotonic() < deadline:
             time.sleep(0.001)
         time.sleep(alive_s)
         for pid in self.random.sample([run, installs], 2):
             os.kill(pid, signal.SIGKILL)
             self.waited(pid)
-        lines, records = COUNTS.unpack(self.counters[:])
         seen = self.whole_lines()
-        assert seen - self.lines >= lines, f"{lines} lines were acknowledged, {seen - self.lines} are there"
+        before = len(self.lines)
+        assert seen[:before] == self.lines, "lines of runs before are there no more"
+        lost = Counter(lines.keys) - Counter(seen[before:])
+        assert not lost, f"{lines.count} lines were acknowledged, {len(seen) - before} are there, but not {named(lost)}"
         self.lines = seen
-        found = sum(len(list(Recording(path))) for path in self.recordings() if path not in known)
-        assert found >= records, f"{records} records were acknowledged, {found} are there"
+        new = [path for path in self.recordings() if path not in known]
+        found = [key_of(one.topic, one.sequence) for path in new for one in Recording(path)]
+        lost = Counter(records.keys) - Counter(found)
+        assert not lost, f"{records.count} records were acknowledged, {len(found)} are there, but not {named(lost)}"
         self.look_at_models()
         if self.random.random() < CUT_SHARE and self.lines:
             os.truncate(self.results, self.results.stat().st_size - self.random.randint(1, 30))
-            self.lines -= 1
-        return {"alive_s": round(alive_s, 3), "lines": lines, "records": records, "found": found}
+            self.lines = self.whole_lines()
+            assert self.lines in (seen, seen[:-1])
+        return {"alive_s": round(alive_s, 3), "lines": lines.count, "records": records.count, "found": len(found)}
 
     def recordings(self) -> list[Path]:
         """All but those that were killed before their first byte."""
         return sorted(path for path in (self.work / "recordings").glob("*.mcap") if path.stat().st_size)
 
-    def whole_lines(self) -> int:
-        count = 0
+    def whole_lines(self) -> list[int]:
+        keys = []
         lines = self.results.read_bytes().split(b"\n") if self.results.exists() else []
         for line in lines:
             try:
-                decode(line)
+                message = decode(line)
             except WireError:
                 continue
-            count += 1
-        return count
+            keys.append(key_of(message.kind, message.seq))
+        return keys
 
     def look_at_models(self) -> None:
         """Both versions are whole, and one runs."""
@@ -147,7 +221,7 @@ class Killer:
                 continue  # an installation that did not get to its link
             folder = running.parent / version
             manifest = read_manifest(folder / "manifest.toml")
-            assert hashlib.sha256((folder / "manifest.toml").read_bytes()).hexdigest()[:12] == version
+            assert slots.verified(folder) == version
             for target in manifest.targets.values():
                 verify_file(folder / target.file, target.sha256)
         slots.on_trial("front")
@@ -161,7 +235,9 @@ class Killer:
         for path in self.recordings():
             assert path.read_bytes().endswith(END), path
         seen = self.whole_lines()
-        assert seen >= self.lines + 10, f"{self.lines} lines before, {seen} after 10 more results"
+        before = len(self.lines)
+        assert seen[:before] == self.lines
+        assert len(seen) >= before + 10, f"{before} lines before, {len(seen)} after 10 more results"
         self.lines = seen
         for path in self.recordings()[:-1]:
             path.unlink()  # as total_mb would; else every start looks at all of them
@@ -180,7 +256,7 @@ def kill(work: Path, seed: int, count: int) -> None:
     left = [path.name for path in (work / "home/installed/front/versions").iterdir()]
     assert len(left) <= 2, left
     assert "Traceback" not in killer.log.read_text(), killer.log.read_text()[-5000:]
-    print(json.dumps({"starts_s": starts, "lines": killer.lines}), flush=True)
+    print(json.dumps({"starts_s": starts, "lines": len(killer.lines)}), flush=True)
 
 
 if __name__ == "__main__":

@@ -208,6 +208,16 @@ def test_another_shape_is_refused():
         locator_of().locate(detections_of(np.ones((1, 4))), (640, 480))
 
 
+def test_after_a_right_frame_one_of_another_shape_gets_no_places_until_the_next_right_one():
+    locator, found = locator_of(), detections_of(np.array([(600.0, 300.0, 680.0, 500.0)]))
+    before = locator.locate(found, WH).azimuth_rad[0]
+    assert locator.locate(found, (640, 480)).count == 0
+    assert "640x480 have another shape than the 1280x720" in locator.misfit
+    assert locator.locate(found, WH).count == 1
+    assert locator.misfit == ""
+    assert locator.locations.azimuth_rad[0] == before
+
+
 def test_the_anchor_may_be_the_foot():
     box = np.array([(600.0, 300.0, 680.0, 500.0)])
     middle, foot = (

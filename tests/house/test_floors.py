@@ -13,7 +13,7 @@ FLOORS = {
     "flatbuffer tflite_file ultralytics embedded fetch catalogue slots signatures bundle recording",
     2: "sources preprocess engines decoders nms tracking geometry publishers",
     3: "engine_needs build_process rebuild remote_target targets model lineup pipeline",
-    4: "arguments parts shadow updates model_command run stats throttle_watch stage_watch health progress "
+    4: "arguments parts shadow updates model_command run stats throttle_watch stage_watch health log_lines progress "
     "draw inspection links clock_sync reception inbox feed "
     "connection client testing bench evaluation golden calibrate_camera camera_report camera_command doctor web cli "
     "sd_notify service replay_survey replay_compare replay_expected replay_report replay_command __main__",

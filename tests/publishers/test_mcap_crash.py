@@ -1,5 +1,7 @@
 """A recording survives what ends its process: every whole chunk can be read, and the next start finishes the file."""
 
+import errno
+import fcntl
 import os
 import random
 import subprocess
@@ -20,6 +22,7 @@ from recorded import detections, entry_of, messages_of, numbers_in, wait_for, wr
 
 from edge.publishers.mcap import McapPublisher
 from edge.publishers.mcap_disk import DiskWriter
+from edge.publishers.mcap_file import RecordingFile
 from edge.publishers.mcap_folder import RecordingFolder
 from edge.publishers.mcap_repair import finish_cut
 from edge.recording import Recording
@@ -170,3 +173,76 @@ def test_what_cannot_be_finished_stays_as_it_is(tmp_path, whole, monkeypatch):
     assert RecordingFolder(tmp_path, "harrier", 0, 0).finish_cut() == [path]
     assert len(messages_of(path)) == len(before)
     assert (tmp_path / "harrier-000002-20260701T120000Z.mcap").read_bytes() == b"something else, without an end"
+
+
+@pytest.mark.parametrize("content", [b"", bytes(4096)], ids=["empty", "zeros, as after a power cut"])
+def test_a_file_without_a_first_byte_belongs_to_the_cap(tmp_path, content):
+    left = tmp_path / "harrier-000001-20200101T000000Z.mcap"
+    left.write_bytes(content)
+    notes = tmp_path / "harrier-notes.mcap"
+    notes.touch()
+    kept = tmp_path / "harrier-000002-20200101T000000Z.mcap"
+    kept.write_bytes(bytes(2_000_000))
+    RecordingFolder(tmp_path, "harrier", total_mb=3, min_free_mb=0).make_room(1_500_000)
+    assert not left.exists()
+    assert notes.exists()
+
+
+def test_an_empty_file_goes_at_the_next_start_unless_it_is_being_written(tmp_path):
+    folder = RecordingFolder(tmp_path, "harrier", 0, 0)
+    left, begun = (tmp_path / f"harrier-00000{i}-20200101T000000Z.mcap" for i in (1, 2))
+    left.touch()
+    other = tmp_path / "front-000001-20200101T000000Z.mcap"
+    other.touch()
+    file = RecordingFile(begun, "none", sync=False)
+    assert folder.finish_cut() == []
+    assert sorted(tmp_path.iterdir()) == [other, begun]
+    file.add(entry_of(7))
+    file.finish()
+    assert numbers_in(begun) == [7]
+
+
+def test_a_file_that_went_before_it_was_locked_is_not_written_to(tmp_path, monkeypatch):
+    """Another process made room in the moment between."""
+    path = tmp_path / "harrier-000001-20200101T000000Z.mcap"
+    lock = fcntl.flock
+
+    def slow(fd: int, how: int) -> None:
+        path.unlink()
+        lock(fd, how)
+
+    monkeypatch.setattr("edge.publishers.mcap_file.fcntl.flock", slow)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(FileNotFoundError):
+        RecordingFile(path, "none", sync=False)
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_name_that_is_taken_is_not_written_over(tmp_path):
+    path = tmp_path / "x.mcap"
+    path.write_bytes(b"of somebody")
+    with pytest.raises(FileExistsError):
+        RecordingFile(path, "none", sync=False)
+    assert path.read_bytes() == b"of somebody"
+
+
+def test_a_chunk_that_did_not_fit_leaves_no_half_of_it(tmp_path, monkeypatch):
+    file = RecordingFile(tmp_path / "x.mcap", "none", sync=False)
+    file.add(entry_of(0))
+    file.commit()
+    size = file.path.stat().st_size
+    write = os.pwrite
+
+    def fill(fd: int, data: memoryview, at: int) -> int:
+        if at > size:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(fd, data[: len(data) // 2], at)
+
+    file.add(entry_of(1, 1000))
+    with monkeypatch.context() as full:
+        full.setattr("edge.publishers.mcap_file.os.pwrite", fill)
+        with pytest.raises(OSError, match="No space"):
+            file.commit()
+    assert file.path.stat().st_size == size
+    file.finish()
+    assert numbers_in(file.path) == [0, 1]

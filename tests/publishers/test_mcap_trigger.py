@@ -109,6 +109,30 @@ def test_events_that_follow_each_other_make_one_file(tmp_path):
     assert sum(m.topic == "/harrier/trigger" for m in messages_of(path)) == 1
 
 
+def test_what_is_asked_for_while_a_file_is_about_to_end_goes_into_that_one(tmp_path):
+    """And leaves no request behind, of which a file without results would be made."""
+    disk = DiskWriter(RecordingFolder(tmp_path, "a", 0, 0), writing(ring_s=5.0), on=False)
+    disk.close(5.0)  # what its thread does is done here, at the moments that matter
+    disk._closing = False
+    assert not disk.extend(0.1)
+    disk.put(entry_of(0))
+    disk.save("first", 0.1)
+    assert disk.extend(0.1)
+    disk._work()
+    time.sleep(0.12)
+    assert not disk.extend(0.1)
+    disk.put(entry_of(1))
+    disk.save("second", 0.1)
+    disk._work()
+    time.sleep(0.12)
+    disk.put(entry_of(2))  # after the end
+    disk._work()
+    disk._work()
+    (path,) = tmp_path.iterdir()
+    assert path.name.endswith("-first.mcap")
+    assert numbers_in(path) == [0, 1]
+
+
 def test_the_ring_holds_so_many_seconds_and_bytes(tmp_path):
     disk = DiskWriter(RecordingFolder(tmp_path, "a", 0, 0), writing(ring_s=2.0, max_bytes=10**9), on=False)
     now = time.monotonic_ns()
@@ -121,6 +145,18 @@ def test_the_ring_holds_so_many_seconds_and_bytes(tmp_path):
     (path,) = tmp_path.iterdir()
     assert numbers_in(path) == list(range(79, 100))
     assert disk.dropped == 0
+
+
+def test_words_that_are_not_utf8_end_no_recording(tmp_path):
+    """As those of a file's name may be, in a reason or in a status."""
+    publisher = ring_of(tmp_path, "&after_s=0")
+    publisher.send(status("lost", "cannot open v\udcff.mp4"))
+    publisher.trigger("near \udcff miss")
+    wait_for(lambda: publisher.sent and publisher.file is None, "the end of the piece")
+    publisher.close(5.0)
+    assert publisher.failure == ""
+    (path,) = tmp_path.iterdir()
+    assert {"/harrier/status", "/harrier/log", "/harrier/trigger"} <= {m.topic for m in messages_of(path)}
 
 
 def test_a_ring_for_which_memory_is_too_small_says_so(tmp_path, caplog):

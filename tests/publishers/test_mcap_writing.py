@@ -317,7 +317,7 @@ def test_the_free_space_floor_deletes_our_oldest_and_else_waits(tmp_path, monkey
     before = folder.files()
     free["bytes"] = 5 * MB
     disk.put(entry_of(30))
-    wait_for(lambda: "5 MB are free" in disk.failure, "told")
+    wait_for(lambda: disk.failure == f"less than 10 MB are free in {tmp_path} (min_free_mb)", "told")
     assert folder.files() == before[-1:]  # but for the one that is being written
     assert disk.written == 30
     free["bytes"] = 50 * MB

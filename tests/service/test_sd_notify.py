@@ -105,13 +105,14 @@ def test_a_socket_that_takes_nothing_does_not_hold_up_the_loop(tmp_path, monkeyp
 
 def test_ready_comes_with_the_first_result_and_not_before(systemd, clock):
     with ServiceState(RunConfig()) as service:
-        service.waiting("connecting: v4l2:///dev/video0")
+        service.describe = lambda: "starting: source v4l2:///dev/video0 is connecting"
+        service.waiting()
         before = systemd.heard()
-        service.result(20.0, 1)
+        service.result(20.0)
         after = systemd.heard()
-        service.result(20.0, 2)
+        service.result(20.0)
     assert before[0] == "STATUS=opening the model"
-    assert "STATUS=connecting: v4l2:///dev/video0" in before
+    assert "STATUS=starting: source v4l2:///dev/video0 is connecting" in before
     assert "READY=1" not in before
     assert after == ["READY=1", "STATUS=first result, age 20 ms"]
     assert systemd.heard() == ["STOPPING=1"]
@@ -128,46 +129,46 @@ def test_the_start_may_take_what_the_engine_may_take(systemd, engine, allowed_s)
 
 def test_signs_of_life_come_with_fresh_results_twenty_times_in_the_limit(systemd, clock):
     service = ServiceState(RunConfig())
-    for count in range(1, 302):  # 30 results a second for 10 s
-        service.result(30.0, count)
+    for _ in range(1, 302):  # 30 results a second for 10 s
+        service.result(30.0)
         clock.advance(1 / 30)
     assert signs(systemd.heard()) in (18, 19, 20)
 
 
 def test_no_sign_of_life_without_a_result(systemd, clock):
     service = ServiceState(RunConfig())
-    service.result(30.0, 1)
+    service.describe = lambda: f"stale at {clock.now_s:.0f}"
+    service.result(30.0)
     systemd.heard()
     for _ in range(320):
         clock.advance(0.0625)
-        service.waiting("lost: v4l2:///dev/video0")
+        service.waiting()
     lines = systemd.heard()
     assert not signs(lines)
-    assert lines[-1] == "STATUS=no result for 20 s, lost: v4l2:///dev/video0"
+    assert lines[-1] == "STATUS=stale at 1020"
     assert len(lines) == 20  # a status a second, no more
 
 
 def test_results_of_a_growing_backlog_are_no_sign_of_life_but_those_of_a_slow_board_are(systemd, clock):
     service = ServiceState(RunConfig(wire=WireSection(ttl_ms=500)))
-    service.result(900.0, 1)
-    for count in range(2, 12):
+    service.result(900.0)
+    for _ in range(2, 12):
         clock.advance(1.0)
-        service.result(900.0, count)
+        service.result(900.0)
     slow = systemd.heard()
-    for count in range(12, 32):
+    for _ in range(12, 32):
         clock.advance(1.0)
-        service.result(5001.0, count)
+        service.result(5001.0)
     backlog = systemd.heard()
     assert signs(slow) == 10
-    assert "STATUS=1.0 results/s, age 900 ms, older than ttl_ms = 500" in slow
     assert not signs(backlog)
 
 
 def test_a_longer_time_to_live_counts_as_fresh(systemd, clock):
     service = ServiceState(RunConfig(wire=WireSection(ttl_ms=8000)))
-    service.result(7000.0, 1)
+    service.result(7000.0)
     clock.advance(9.0)
-    service.result(7000.0, 2)
+    service.result(7000.0)
     assert signs(systemd.heard()) == 1
 
 
@@ -185,12 +186,12 @@ def test_who_rests_because_a_reader_asked_is_alive_and_ready(systemd, clock):
 
 def test_a_patient_configuration_gets_a_longer_limit(systemd, clock):
     service = ServiceState(RunConfig(frame_timeout_s=60))
-    service.result(30.0, 1)
+    service.result(30.0)
     assert systemd.heard() == ["READY=1", "STATUS=first result, age 30 ms", "WATCHDOG_USEC=120000000"]
     clock.advance(5)
-    service.result(30.0, 2)
+    service.result(30.0)
     clock.advance(2)
-    service.result(30.0, 3)
+    service.result(30.0)
     assert signs(systemd.heard()) == 1  # every 6 s
 
 
@@ -198,48 +199,85 @@ def test_a_patient_configuration_gets_a_longer_limit(systemd, clock):
 def test_no_signs_where_systemd_wants_none_of_this_process(systemd, clock, monkeypatch, name, value):
     monkeypatch.setenv(name, value)
     service = ServiceState(RunConfig())
-    service.result(30.0, 1)
+    service.result(30.0)
     clock.advance(60)
-    service.result(30.0, 2)
+    service.result(30.0)
     lines = systemd.heard()
     assert lines[0] == "READY=1"
     assert not signs(lines)
 
 
-def test_status_tells_rate_and_age_once_a_second(systemd, clock):
+def test_status_is_what_health_says_once_a_second(systemd, clock):
     service = ServiceState(RunConfig())
-    for count in range(1, 92):
-        service.result(25.0, count)
+    service.describe = lambda: "ok, 30.0 results/s"
+    for _ in range(1, 92):
+        service.result(25.0)
         clock.advance(1 / 30)
     said = [line for line in systemd.heard() if line.startswith("STATUS=")]
     assert said[0] == "STATUS=first result, age 25 ms"
     assert len(said) in (3, 4)
-    assert said[1] == "STATUS=30.0 results/s, age 25 ms"
+    assert said[1] == "STATUS=ok, 30.0 results/s"
 
 
 def test_a_ready_that_systemd_could_not_take_is_told_again(tmp_path, monkeypatch):
     address = tmp_path / "notify"
     monkeypatch.setenv("NOTIFY_SOCKET", str(address))
     service = ServiceState(RunConfig())
-    service.result(25.0, 1)  # nobody is there yet
+    service.result(25.0)  # nobody is there yet
     late = Systemd(str(address))
-    service.result(25.0, 2)
-    service.result(25.0, 3)
+    service.result(25.0)
+    service.result(25.0)
     assert late.heard().count("READY=1") == 1
 
 
-def test_reloading_tells_the_time_and_is_over_with_the_next_result(systemd, clock):
+def test_reloading_tells_the_time_and_is_over_with_the_first_result_after_the_verdict(systemd, clock):
     service = ServiceState(RunConfig())
-    service.result(25.0, 1)
+    service.result(25.0)
     systemd.heard()
     before_us = time.monotonic_ns() // 1000
     service.reloading()
     reloading = systemd.heard()
-    service.result(25.0, 2)
+    service.result(25.0)
+    service.resting()
+    assert "READY=1" not in systemd.heard()
+    service.reloaded("")
+    service.result(25.0)
     assert reloading[0] == "RELOADING=1"
     stamp_us = int(reloading[1].removeprefix("MONOTONIC_USEC="))
     assert before_us <= stamp_us <= time.monotonic_ns() // 1000
-    assert systemd.heard()[0] == "READY=1"
+    assert systemd.heard() == ["READY=1", "STATUS=first result, age 25 ms"]
+
+
+def test_a_configuration_that_was_refused_is_in_the_status(systemd, clock):
+    service = ServiceState(RunConfig())
+    service.result(25.0)
+    service.reloading()
+    service.reloaded("no model: name one")
+    systemd.heard()
+    service.result(25.0)
+    assert systemd.heard() == ["READY=1", "STATUS=the configuration was not taken: no model: name one"]
+    service.reloading()
+    service.reloaded("")
+    systemd.heard()
+    service.result(25.0)
+    assert systemd.heard() == ["READY=1", "STATUS=first result, age 25 ms"]
+
+
+def test_parts_that_are_opened_anew_get_the_time_of_a_start_and_their_own_limit_then(systemd, clock):
+    service = ServiceState(RunConfig())
+    service.result(25.0)
+    systemd.heard()
+    service.reopening(RunConfig(frame_timeout_s=15))
+    assert systemd.heard() == ["STATUS=opening the parts anew", "WATCHDOG_USEC=90000000"]
+    service.result(25.0)
+    assert systemd.heard() == ["READY=1", "STATUS=first result, age 25 ms", "WATCHDOG_USEC=30000000"]
+    service.reopening(RunConfig())
+    service.result(25.0)
+    assert systemd.heard()[-1] == "WATCHDOG_USEC=10000000"
+    service.reloading()
+    service.reloaded("")
+    service.result(25.0)
+    assert not [line for line in systemd.heard() if line.startswith("WATCHDOG_USEC")]
 
 
 def test_what_ended_the_run_stands_in_the_status(systemd):
@@ -258,3 +296,14 @@ def test_a_real_run_becomes_ready_and_stops(tmp_path, systemd):
     assert lines[0] == "STATUS=opening the model"
     assert lines.index("READY=1") < lines.index("STOPPING=1")
     assert out.read_text().count('"classification"') >= 1
+
+
+def test_a_real_run_tells_what_health_says(tmp_path, systemd, monkeypatch):
+    monkeypatch.setattr(sd_notify, "_STATUS_S", 0.05)
+    (tmp_path / "m.null").write_text(NULL)
+    source = "synthetic://?size=64x64&fps=50"
+    run(RunConfig(model=str(tmp_path / "m.null"), source=source, publish=["tcp://127.0.0.1:0"]), seconds=0.5)
+    said = [line for line in systemd.heard() if "results/s" in line]
+    assert said
+    assert all(line.startswith(("STATUS=ok, ", "STATUS=degraded, ", "STATUS=stale, ")) for line in said)
+    assert all("synthetic" in line for line in said)

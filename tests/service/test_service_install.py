@@ -1,6 +1,7 @@
 """`harrier service install` and `uninstall` on a machine made of a folder and stand-ins for systemd's tools."""
 
 import os
+import pwd
 import stat
 import tempfile
 from pathlib import Path
@@ -12,7 +13,7 @@ from edge.config import RunConfig
 from edge.errors import ConfigError, DeviceError
 from edge.service import install as install_module
 from edge.service.checking import check_paths, is_reached
-from edge.service.install import InstallJob, install, instances, uninstall
+from edge.service.install import InstallJob, _give, install, instances, uninstall
 
 UNIT = "etc/systemd/system/harrier@.service"
 FOLDER = "etc/systemd/system/harrier@front.service.d"
@@ -257,3 +258,20 @@ def test_reach_follows_folders_links_and_the_users_groups():
         assert not is_reached(folder / "link", 12345, set())
         assert is_reached(closed / "file", 12345, {closed.stat().st_gid})
         assert not is_reached(folder / "missing", 12345, set())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_what_links_in_the_state_folder_lead_to_is_not_given_away(tmp_path):
+    """Its user may have put them there; the next `sudo harrier service install` must not make him the owner."""
+    state, other = tmp_path / "state", tmp_path / "other"
+    (state / "models").mkdir(parents=True)
+    (state / "models/m.tflite").touch()
+    other.mkdir()
+    (other / "secret").touch()
+    (state / "link").symlink_to(other / "secret")
+    (state / "folder").symlink_to(other)
+    nobody = pwd.getpwnam("nobody")
+    _give(state, nobody)
+    own = [state, state / "models", state / "models/m.tflite", state / "link", state / "folder"]
+    assert [path.lstat().st_uid for path in own] == [nobody.pw_uid] * len(own)
+    assert [path.stat().st_uid for path in (other, other / "secret")] == [0, 0]

@@ -76,6 +76,14 @@ def test_the_unit_waits_for_no_network_and_gives_up_never():
     assert "Type=notify" in text
 
 
+def test_log_lines_are_what_is_asked_for():
+    asked = instance_text("/opt/harrier/bin/python", "harrier", [], False, "json")
+    assert (
+        "\nExecStart=/opt/harrier/bin/python -I -X faulthandler -m edge --log json run /etc/harrier/%i.toml\n" in asked
+    )
+    assert "-m edge run /etc" in instance_text("/opt/harrier/bin/python", "harrier", [], False)
+
+
 def test_the_installer_reads_the_files_under_systemd():
     text = instance_text("/opt/harrier/bin/python", "harrier", [], False)
     found = {}

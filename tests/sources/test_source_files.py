@@ -1,6 +1,7 @@
 """file:// and images:// with real files: whole, cut, corrupt, of different sizes."""
 
 import itertools
+import os
 import subprocess
 from pathlib import Path
 
@@ -33,6 +34,14 @@ def test_fast_delivers_every_frame_of_the_video(video: Path) -> None:
         assert [frame.info.seq for frame, _, _ in frames] == list(range(60))
         assert source.live is False
         assert (source.state, source.stats.dropped, source.stats.corrupt) == ("ended", 0, 0)
+
+
+def test_a_name_that_is_not_utf8_does_not_reach_opencv(video: Path, tmp_path: Path) -> None:
+    """It would end the process with a segmentation fault."""
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/v\xff.avi"))
+    path.write_bytes(video.read_bytes())
+    with open_source(f"file://{path}") as source, pytest.raises(SourceOpenError, match=r"not UTF-8.*rename it"):
+        source.read(10)
 
 
 def test_realtime_stamps_frames_with_when_they_were_due(video: Path) -> None:

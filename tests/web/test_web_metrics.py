@@ -54,6 +54,7 @@ def test_names_that_would_break_the_format_do_not(parse):
 
 def test_a_run_tells_its_numbers(tmp_path, parse):
     with LiveRun(tmp_path, tracking=None) as run:
+        run.pipeline.model.engine.restarts = 3  # as one with a process of its own has
         run.pipeline.ask(lambda pipeline: pipeline.set_condition("throttled", "hot"))
         run.publisher.failure = "the port is gone"
         until(lambda: run.pipeline.conditions, "no condition")
@@ -73,6 +74,7 @@ def test_a_run_tells_its_numbers(tmp_path, parse):
     assert samples["harrier_source_state", ("state", "streaming")] == 1
     assert samples["harrier_engine_frames_total", ("place", "0"), ("target", "first")] == count
     assert samples["harrier_engine_running", ("place", "0"), ("target", "first")] == 1
+    assert samples["harrier_engine_restarts_total", ("place", "0"), ("target", "first")] == 3
     assert samples["harrier_age_seconds_count",] == samples["harrier_step_seconds_count",] == count
     assert samples["harrier_stage_seconds_count", ("stage", "infer")] == count
     assert samples["harrier_steps_missed_total",] == 0

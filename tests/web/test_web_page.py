@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -187,6 +188,24 @@ def test_a_dead_server_looks_dead_at_once(devtools, tmp_path):
         browse(devtools, walk)
 
 
+def test_after_a_silence_everything_can_be_pressed_again(devtools, tmp_path):
+    """The connection lasted: a network or a server that was silent for a little over a second."""
+
+    async def walk(page: LivePage) -> None:
+        await page.open(f"{run.page.address}/")
+        disabled = "[...document.querySelectorAll('.change')].filter((one) => one.disabled).length"
+        await page.tab.until("document.querySelector('#state b').textContent === 'ok'")
+        run.page._loop.call_soon_threadsafe(time.sleep, 1.8)
+        await page.tab.until("document.body.classList.contains('dead')")
+        assert await page.tab.value(disabled)
+        await page.tab.until("!document.body.classList.contains('dead')")
+        await page.tab.until(f"{disabled} === 0")
+        await page.tab.until("document.querySelector('#state b').textContent === 'ok'")
+
+    with LiveRun(tmp_path) as run:
+        browse(devtools, walk)
+
+
 def test_a_run_that_stalls_is_stale_and_its_age_grows(devtools, tmp_path):
     async def walk(page: LivePage) -> None:
         await page.open(f"{run.page.address}/")
@@ -194,7 +213,7 @@ def test_a_run_that_stalls_is_stale_and_its_age_grows(devtools, tmp_path):
         await page.tab.until("document.getElementById('picture').naturalWidth > 0")
         run.frames = False
         await page.tab.until("document.querySelector('#state b').textContent === 'stale'")
-        await page.tab.until("document.getElementById('reasons').innerText.includes('no result for')")
+        await page.tab.until("document.getElementById('reasons').innerText.includes('the newest result is')")
         await page.tab.until("document.getElementById('picture-note').textContent.includes('this picture is')")
         run.frames = True
         await page.tab.until("document.querySelector('#state b').textContent === 'ok'")

@@ -41,12 +41,12 @@ export function setUpControls(togglePicture) {
 export function mayChange(why) {
   refusal = why;
   byId("may-change").textContent = why;
-  enable(!why);
+  enable(true);
   listModels();
 }
 
 export function enable(on) {
-  for (const one of document.querySelectorAll(".change")) one.disabled = !on;
+  for (const one of document.querySelectorAll(".change")) one.disabled = !on || Boolean(refusal);
 }
 
 export function showControls(told) {

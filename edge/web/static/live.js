@@ -7,14 +7,14 @@ const DEAD_MS = 1000;      // the server speaks every 200 ms
 const GROWING_MS = 450;    // from then on nobody knows how old the newest result is: it only gets older
 const NO_TOKEN = 4401;
 
-const page = { socket: null, newest: null, heardMs: 0, sinceMs: Date.now(), roundTripMs: 0, retryMs: 400 };
+const page = { socket: null, alive: true, newest: null, heardMs: 0, sinceMs: Date.now(), roundTripMs: 0, retryMs: 400 };
 const picture = { wanted: true, asked: false, shownMs: 0, url: "" };
 
 function connect() {
   const socket = new WebSocket(location.href.replace(/^http/, "ws").replace(/[#?].*$/, "").replace(/[^/]*$/, "live"));
   socket.binaryType = "blob";
   page.socket = socket;
-  socket.onopen = () => { if (token()) socket.send(JSON.stringify({ token: token() })); picture.asked = false; };
+  socket.onopen = () => { socket.send(JSON.stringify({ token: token() })); picture.asked = false; };  // none is refused at once
   socket.onmessage = (event) => (typeof event.data === "string" ? hear(JSON.parse(event.data)) : show(event.data));
   socket.onclose = (event) => {
     if (page.socket !== socket) return;
@@ -78,6 +78,9 @@ export function togglePicture() {
 function live(alive) {
   const dead = document.body.classList.contains("dead");
   document.body.classList.toggle("dead", !alive && page.newest !== null);
+  const back = alive && !page.alive;
+  page.alive = alive;
+  if (back) enable(true);
   if (alive) {
     document.body.classList.remove("waiting");
     byId("dead").hidden = true;
@@ -102,13 +105,14 @@ function live(alive) {
 // ten times a second, whether anything is heard or not: a number that nobody refreshes must not look fresh
 function tick() {
   const silentMs = performance.now() - page.heardMs;
-  if (silentMs > DEAD_MS) live(false);
+  if (silentMs > DEAD_MS && !byId("token-dialog").open) live(false);
   if (silentMs > 3 * DEAD_MS && page.socket?.readyState === WebSocket.OPEN) page.socket.close();
   showAge(page.newest, silentMs > GROWING_MS ? silentMs : 0, page.roundTripMs / 2);
   const note = byId("picture-note"), sinceMs = performance.now() - picture.shownMs;
   const late = picture.wanted && picture.url !== "" && sinceMs > 1000;
   note.classList.toggle("old", late);
   note.textContent = late ? `⚠ this picture is ${(sinceMs / 1000).toFixed(0)} s old` : "";
+  if (picture.wanted && !picture.url) byId("no-picture").textContent = page.newest?.paused ? "paused: a picture comes when the run goes on" : "waiting for a picture";
   byId("link").textContent = page.roundTripMs ? `network ${page.roundTripMs.toFixed(0)} ms` : "";
 }
 

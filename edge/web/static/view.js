@@ -57,14 +57,16 @@ export function showState(told) {
   showHead(told, health);
   showReasons(health);
   showWaterfall(told.waterfall);
-  showSeen(told.result, told.tracking);
+  showSeen(told.result, told.thresholds.score);
   showParts(told, health);
   showMachine(told, health);
   showEvents(told.events);
 }
 
 function showHead(told, health) {
-  text("source", health.source.id);
+  const place = health.source.id.replace(/[?].*/, "");
+  text("source", place.replace(/[/:,@]+/g, "$&\u200b"));  // where a long one may be broken
+  byId("source").title = health.source.id;
   text("model", `${health.model} on ${told.target}`);
   const shown = told.paused ? "paused" : health.state;
   const badge = byId("state");
@@ -75,7 +77,7 @@ function showHead(told, health) {
     badge.firstChild.setAttribute("aria-hidden", "true");
   }
   text("fps", told.paused ? "0" : health.fps.toFixed(1));
-  document.title = `${WORDS[shown]} · ${health.age_ms === null ? "–" : `${Math.round(health.age_ms)} ms`} · ${health.source.id} – Harrier`;
+  document.title = `${WORDS[shown]} · ${health.age_ms === null ? "–" : `${Math.round(health.age_ms)} ms`} · ${place} – Harrier`;
 }
 
 export function showAge(newest, silentMs, halfTripMs) {
@@ -85,7 +87,7 @@ export function showAge(newest, silentMs, halfTripMs) {
   const old = known && nowMs > ttlMs;
   text("age", known ? (nowMs >= 10000 ? `${(nowMs / 1000).toFixed(0)} s` : `${nowMs.toFixed(0)} ms`) : "–");
   byId("age-box").classList.toggle("old", old);
-  text("age-note", old ? `, over ${ttlMs} ms: stale` : known ? `, stale from ${ttlMs} ms` : "");
+  text("age-note", old ? `, over ${ttlMs} ms` : known ? `, stale from ${ttlMs} ms` : "");
 }
 
 function showReasons(health) {
@@ -144,7 +146,7 @@ function arrow([right, down]) {
 // as edge/draw.py colours the class in the picture
 const colour = (classId) => `hsl(${2 * ((classId * 67 + 100) % 180)} 78% 55%)`;
 
-function showSeen(result) {
+function showSeen(result, least) {
   const found = result ? result.detections ?? result.classes : [];
   text("seen-count", result ? `frame ${result.seq}` : "");
   text("seen-note", result ? `${found.length} seen on frame ${result.seq}` : "");
@@ -152,7 +154,7 @@ function showSeen(result) {
   const head = byId("seen").tHead, body = byId("seen").tBodies[0];
   if (!found.length) {
     head.replaceChildren();
-    body.replaceChildren(row("td", [result ? "nothing: the model looked and saw nothing" : "no result yet"]));
+    body.replaceChildren(row("td", [result ? `nothing that scores ${least.toFixed(2)} or more` : "no result yet"]));
     return;
   }
   const titles = document.createElement("tr");
