@@ -3,6 +3,7 @@
 import json
 import time
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -102,6 +103,9 @@ def test_a_message_that_waited_is_sent_with_the_age_it_has_then():
 @given(messages())
 @settings(max_examples=100, deadline=None)
 def test_every_kind_survives_the_way_there_and_back(message):
+    # Python 3.10 has several empty tuples, and one that is not the default's is written
+    empty = {name: () for name in message.__struct_fields__ if getattr(message, name) == ()}
+    message = msgspec.structs.replace(message, **empty)
     back = decode(encode(message))
     assert type(back) is type(message)
     assert encode(back) == encode(message)
