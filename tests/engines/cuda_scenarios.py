@@ -5,6 +5,7 @@ path, as the worker does. Python 3.6 syntax: it runs in a board's own interprete
 """
 
 import ctypes
+import gc
 import importlib
 import importlib.util
 import os
@@ -38,6 +39,7 @@ def fake():
 
 
 def live():
+    gc.collect()  # what a caught error's frames hold may be in a cycle (Python 3.13)
     counts = (ctypes.c_int * len(KINDS)).in_dll(fake(), "live")
     return {kind: count for kind, count in zip(KINDS, counts) if count}  # noqa: B905
 
