@@ -1,5 +1,7 @@
 """Finding a model on disk: a bundle folder, a zip of one, a bare model file, or a catalogue name."""
 
+import hashlib
+import io
 import shutil
 import tempfile
 import zipfile
@@ -10,7 +12,7 @@ from edge import catalogue, slots
 from edge.errors import CatalogueError, ManifestError
 from edge.manifest import sha256_of
 
-__all__ = ["MANIFEST_NAME", "locate"]
+__all__ = ["MANIFEST_NAME", "locate", "unpacked"]
 
 MANIFEST_NAME = "manifest.toml"
 
@@ -28,7 +30,7 @@ def locate(reference: str) -> Path:
             raise ManifestError(f"{path} has no {MANIFEST_NAME}", "give a bundle folder or a model file")
         return path
     if path.is_file():
-        return _unpacked(path) if path.suffix.lower() == ".zip" else path
+        return _unzipped(path) if path.suffix.lower() == ".zip" else path
     if installed := slots.current(reference):
         return installed
     entry = catalogue.entries().get(reference)
@@ -43,14 +45,23 @@ def locate(reference: str) -> Path:
     return pulled
 
 
-def _unpacked(path: Path) -> Path:
-    folder = catalogue.home() / "bundles" / sha256_of(path)[:16]
+def unpacked(path: Path, content: bytes) -> Path:
+    """Return the folder with what a zip holds, unpacked once.
+
+    content: of the file `path`, read once: what was checked, as against a signature, is what is unpacked, and it lies
+    under its own hash, whatever becomes of the file meanwhile.
+    Raises: ManifestError for a zip that is damaged or no bundle, or a folder of Harrier's that cannot be written.
+    """
+    folder = _folder_of(hashlib.sha256(content).hexdigest())
     if (folder / MANIFEST_NAME).is_file():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        with zipfile.ZipFile(path) as archive:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as exc:
+        raise ManifestError(f"cannot unpack {path} into {folder} ({exc.strerror})", "check HARRIER_HOME") from exc
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
             archive.extractall(partial)  # ZipFile drops absolute paths and `..` from member names
         if not (partial / MANIFEST_NAME).is_file():
             raise ManifestError(f"{path} has no {MANIFEST_NAME} at its top", "zip the content of a bundle folder")
@@ -63,3 +74,15 @@ def _unpacked(path: Path) -> Path:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _unzipped(path: Path) -> Path:
+    try:
+        folder = _folder_of(sha256_of(path))  # in blocks: at most starts it is there already
+        return folder if (folder / MANIFEST_NAME).is_file() else unpacked(path, path.read_bytes())
+    except OSError as exc:
+        raise ManifestError(f"cannot read {path} ({exc.strerror})", "check the path and its permissions") from exc
+
+
+def _folder_of(digest: str) -> Path:
+    return catalogue.home() / "bundles" / digest[:16]

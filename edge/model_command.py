@@ -31,16 +31,11 @@ def _install(arguments: argparse.Namespace) -> None:
     from edge.bundle import locate
     from edge.errors import ManifestError
     from edge.manifest import read_manifest
-    from edge.registry import resolve
 
     given = Path(arguments.bundle).expanduser()
     trusted = catalogue.home() / "trusted.pub"
     key = arguments.public_key or (trusted if os.path.lexists(trusted) else None)  # a broken link is no leave
-    if key:
-        if not given.is_file():
-            raise ManifestError(f"{given} is no file that could be signed", "give the zip, with its .minisig beside it")
-        print(f"signature: {resolve('signatures', 'minisign')(given, key)}", file=sys.stderr)
-    folder = locate(arguments.bundle)
+    folder = _signed(given, key) if key else locate(arguments.bundle)
     if not folder.is_dir():
         raise ManifestError(f"{folder} is a bare model file", "give a bundle: `harrier convert` makes one")
     name = arguments.name or read_manifest(folder / "manifest.toml").name.lower()
@@ -53,6 +48,25 @@ def _install(arguments: argparse.Namespace) -> None:
     else:
         print(f"{name}: version {path.name} is installed" + (f", after {before.name}" if before else ""))
     print(f'run it with model = "{name}"; a run that has it takes the new version by itself', file=sys.stderr)
+
+
+def _signed(given: Path, key: Path) -> Path:
+    """The folder with what a signed zip holds, of which one and the same reading is checked and unpacked.
+
+    Raises: ManifestError where it is no zip or not signed with this key, ConfigError for a key that is none.
+    """
+    from edge.bundle import unpacked
+    from edge.errors import ManifestError
+    from edge.registry import resolve
+
+    if not given.is_file() or given.suffix.lower() != ".zip":
+        raise ManifestError(f"{given} is no file that could be signed", "give the zip, with its .minisig beside it")
+    try:
+        content = given.read_bytes()
+    except OSError as exc:
+        raise ManifestError(f"cannot read {given} ({exc.strerror})", "check the path and its permissions") from exc
+    print(f"signature: {resolve('signatures', 'minisign')(given, content, key)}", file=sys.stderr)
+    return unpacked(given, content)
 
 
 def _golden(folder: Path, target: str | None) -> str:

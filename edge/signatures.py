@@ -15,10 +15,11 @@ _PREHASHED, _PLAIN = b"ED", b"Ed"
 _KEY_BYTES, _SIGNATURE_BYTES = 2 + 8 + 32, 2 + 8 + 64
 
 
-def check_signature(file: Path, key_file: Path) -> str:
-    """Check `file` against `FILE.minisig` and a minisign public key; return the signature's trusted comment.
+def check_signature(file: Path, content: bytes, key_file: Path) -> str:
+    """Check what is in `file` against `FILE.minisig` and a minisign public key; return the signature's trusted comment.
 
-    Both of minisign's forms are taken: of the file itself and of its BLAKE2b-512.
+    content: of the file, read once by who will use it: the file itself may be exchanged after the check. Both of
+    minisign's forms are taken: of the content itself and of its BLAKE2b-512.
     Raises: ConfigError for a key that is none, ManifestError for a missing, foreign or wrong signature.
     """
     key = _decoded(key_file, 1, _KEY_BYTES)
@@ -31,7 +32,6 @@ def check_signature(file: Path, key_file: Path) -> str:
         raise ManifestError(f"{file.name} has no signature {signed.name}", "sign it: minisign -Sm FILE")
     if signature[2:10] != key[2:10]:
         raise ManifestError(f"{file.name} is signed with another key than {key_file.name}", "sign it with that key")
-    content = file.read_bytes()
     if signature[:2] == _PREHASHED:
         content = hashlib.blake2b(content).digest()
     comment = signed.read_text(errors="replace").splitlines()[2].removeprefix("trusted comment: ")

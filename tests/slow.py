@@ -4,6 +4,7 @@ SLOW = (
     *("bench", "sources", "faults"),  # real time passes: soaks, stalls, reconnecting
     *("test_catalogue.py", "test_cli.py", "test_client.py", "test_demo.py", "test_integrate.py"),  # several processes
     "engines/test_worker.py",  # several processes, started again and again
+    "house/test_shown_commands.py",  # every command of the pages
     *("firmware", "publishers/test_browser_page.py", "publishers/test_ros2_rclpy.py"),  # compilers, emulator, browser
     "engines/test_kserve_triton.py",  # a real server
     *("web/test_web_command.py", "web/test_web_page.py"),  # processes, a browser

@@ -13,11 +13,14 @@ import pytest
 from edge import slots
 from edge.cli import main
 from edge.golden import write_golden
+from edge.manifest import sha256_of
 
 crypto = pytest.importorskip(
     "cryptography.hazmat.primitives.asymmetric.ed25519", reason="cryptography is not installed (extra 'sign')"
 )
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat  # noqa: E402
+
+from edge import signatures  # noqa: E402
 
 NULL = '[[inputs]]\nname = "x"\nshape = [1, 8, 8, 3]\nlayout = "NHWC"\n[[outputs]]\nname = "s"\nshape = [1, 3]\n'
 KEY_ID = b"\x01\x02\x03\x04\x05\x06\x07\x08"
@@ -98,6 +101,88 @@ def test_what_was_changed_is_not_installed(zipped, tmp_path, capsys, harm, said)
     assert main(["model", "install", str(zipped), "--public-key", str(signer.key)]) == 3
     assert said in capsys.readouterr().err
     assert slots.current("front") is None
+
+
+def packed(folder: Path) -> bytes:
+    return Path(shutil.make_archive(str(folder), "zip", folder)).read_bytes()
+
+
+def test_a_file_that_is_exchanged_after_the_check_is_not_what_is_installed(
+    zipped, bundle, tmp_path, monkeypatch, capsys
+):
+    other = packed(bundle(0.9))
+    signer = Signer(tmp_path)
+    signer.sign(zipped)
+    check = signatures.check_signature
+
+    def check_and_exchange(*arguments: object) -> str:
+        comment = check(*arguments)
+        zipped.write_bytes(other)
+        return comment
+
+    monkeypatch.setattr(signatures, "check_signature", check_and_exchange)
+    assert main(["model", "install", str(zipped), "--public-key", str(signer.key)]) == 0
+    assert "fill = 0.5" in (slots.current("front") / "m.null").read_text()
+    monkeypatch.setattr(signatures, "check_signature", check)
+    assert main(["model", "install", str(zipped), "--public-key", str(signer.key)]) == 3
+    assert "is not what was signed" in capsys.readouterr().err
+
+
+def test_a_zip_that_is_exchanged_for_a_folder_is_not_installed(zipped, bundle, tmp_path, monkeypatch):
+    signer = Signer(tmp_path)
+    signer.sign(zipped)
+    other = bundle(0.9)
+    check = signatures.check_signature
+
+    def check_and_exchange(*arguments: object) -> str:
+        comment = check(*arguments)
+        zipped.unlink()
+        other.rename(zipped)
+        return comment
+
+    monkeypatch.setattr(signatures, "check_signature", check_and_exchange)
+    assert main(["model", "install", str(zipped), "--public-key", str(signer.key)]) == 0
+    assert "fill = 0.5" in (slots.current("front") / "m.null").read_text()
+
+
+def test_what_is_exchanged_while_it_is_unpacked_does_not_lie_under_the_hash_of_what_was_there(
+    zipped, bundle, tmp_path, monkeypatch
+):
+    """Else the signed zip with that hash would be taken for unpacked already, later, with another's content."""
+    signed, other = zipped.read_bytes(), packed(bundle(0.9))
+    signer = Signer(tmp_path)
+    signer.sign(zipped)
+
+    def hash_and_exchange(path: Path) -> str:
+        digest = sha256_of(path)
+        if path == zipped:
+            path.write_bytes(other)
+        return digest
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr("edge.bundle.sha256_of", hash_and_exchange)
+        assert main(["model", "install", str(zipped)]) == 0  # without a key it may be anything
+    zipped.write_bytes(signed)
+    assert main(["model", "install", str(zipped), "--public-key", str(signer.key)]) == 0
+    assert "fill = 0.5" in (slots.current("front") / "m.null").read_text()
+
+
+def test_a_home_that_is_no_folder_is_told_in_one_line(zipped, home, capsys):
+    home.write_text("a file")
+    assert main(["model", "install", str(zipped), "--name", "front"]) == 3
+    assert "check HARRIER_HOME" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", ["front.zip", "front.null"])
+def test_what_is_signed_and_no_bundle_is_refused_in_one_line(tmp_path, capsys, name):
+    file = tmp_path / name
+    file.write_text("no zip")
+    signer = Signer(tmp_path)
+    signer.sign(file)
+    assert main(["model", "install", str(file), "--public-key", str(signer.key)]) == 3
+    told = capsys.readouterr().err.splitlines()
+    assert told[-1].startswith("harrier: ")
+    assert ("cannot unpack" in told[-1]) == (name == "front.zip")
 
 
 def test_another_key_and_a_key_that_is_none_are_refused(zipped, tmp_path, capsys):

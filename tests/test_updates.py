@@ -250,14 +250,50 @@ def test_a_swap_that_was_given_up_does_not_happen_later(bundle, monkeypatch):
         assert running.ended is None
 
 
-def test_no_configuration_is_read_while_a_version_the_run_began_with_is_on_trial(bundle):
-    slots.install("front", bundle(0.4))
-    slots.install("front", bundle(0.5))
+def reloaded(running: Run) -> str:
+    """What a reload is told."""
     told: list[str] = []
+    running.updater.reload(lambda: running.config, told.append)
+    until(lambda: bool(told), "nothing was told")
+    return told[0]
+
+
+@pytest.mark.parametrize("began_with", [True, False])
+def test_no_configuration_is_read_while_a_version_is_on_trial(bundle, began_with):
+    slots.install("front", bundle(0.4))
+    if began_with:
+        slots.install("front", bundle(0.5))
     with Run(watch_s=30) as running:
-        running.updater.reload(lambda: running.config, told.append)
-        until(lambda: bool(told), "nothing was told")
-    assert "is on trial" in told[0]
+        slots.install("front", bundle(0.5))
+        until(lambda: running.score == 0.5 and running.updater.on_trial, "the second version was never on trial")
+        assert "is on trial" in reloaded(running)
+        assert running.updater.on_trial  # still
+        running.updater._t_trial_end_s = time.monotonic()
+        until(lambda: slots.on_trial("front") is None, "it never proved itself")
+        assert reloaded(running) == ""
+
+
+def test_hangs_that_are_over_before_anybody_looks_take_a_version_back_at_the_third(bundle, monkeypatch, caplog):
+    looks: list[int] = []
+    report = Health.report
+    monkeypatch.setattr(Health, "report", lambda self: looks.append(1) or report(self))
+    monkeypatch.setattr("edge.updates._LOOK_S", 0.02)
+    first = slots.install("front", bundle(0.4))
+    running = Run(watch_s=30)
+    running.stages._least_ns = 10**12  # only what is counted here
+    running.stages.count = 7  # of the version before
+    with running:
+        until(lambda: running.score == 0.4, "the first version never ran")
+        second = slots.install("front", bundle(0.5))
+        until(lambda: running.score == 0.5 and running.updater.on_trial, "the second version was never on trial")
+        running.stages.count += 2
+        looks.clear()
+        until(lambda: len(looks) > 4, "nobody looks")
+        assert slots.current("front") == second
+        running.stages.count += 1
+        until(lambda: running.score == 0.4, "the first version did not come back")
+        until(lambda: slots.current("front") == first, "the slot was not set back")
+    assert "was taken back (a stage was stuck 3 times)" in caplog.text
 
 
 def test_a_failure_outside_a_trial_ends_the_run(bundle, monkeypatch):

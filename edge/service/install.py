@@ -1,5 +1,6 @@
 """`harrier service install` and `uninstall`: checks first, then files, user, udev and systemd, then the proof."""
 
+import grp
 import os
 import pwd
 import re
@@ -13,15 +14,15 @@ from pathlib import Path
 from edge.config import RunConfig, read_config
 from edge.errors import ConfigError, DeviceError
 from edge.files import write_atomically
-from edge.parts import check_parts
-from edge.service.checking import PYTHON_CURE, check_paths, is_reached, needs_home, places, pull_model, warnings_of
+from edge.service.checking import PYTHON_CURE, check_paths, is_reached, needs_home, places, warnings_of
+from edge.service.preparing import prepare, prepare_as
 from edge.service.systemd import call, journal, systemd_version, unit_of, wait_until_ready
 from edge.service.units import groups_here, instance_text, profile_here, shared_files, unit_files
 
 __all__ = ["InstallJob", "install", "instances", "uninstall"]
 
 _CONFIGS = Path("etc/harrier")
-_STATE = Path("var/lib/harrier")
+_STATE, _CACHE = Path("var/lib/harrier"), Path("var/cache/harrier")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _LOG_LINES = 15
@@ -68,7 +69,9 @@ def install(job: InstallJob, tell: Callable[[str], None]) -> None:
         tell(f"would write {job.root / _CONFIGS / f'{name}.toml'} and start {unit_of(name)}")
         return
     _make_user(job, groups)
-    _prepare_state(job, config)
+    if job.live:
+        _name_devices(job, tell)
+    _prepare_state(job, config, groups)
     _write_files(job.root, files, name, tell)
     _place_config(job, name, tell)
     if job.live:
@@ -161,22 +164,51 @@ def _make_user(job: InstallJob, groups: list[str]) -> None:
     call([*words, *([] if job.root == Path("/") else ["--prefix", str(job.root)]), job.user])
 
 
-def _prepare_state(job: InstallJob, config: RunConfig) -> None:
-    """Put the model where the service finds it, and check the parts as it will. Raises: EdgeError."""
-    state = job.root / _STATE
+def _name_devices(job: InstallJob, tell: Callable[[str], None]) -> None:
+    """Write udev's rules and let it follow them: the service's user may open its accelerator only then."""
+    rules = {path: text for path, text in shared_files().items() if path.suffix == ".rules"}
+    _write_changed(job.root, rules, tell)
     try:
-        state.mkdir(parents=True, exist_ok=True)
+        call(["udevadm", "control", "--reload"])
+        subsystems = (f"--subsystem-match={name}" for name in ("video4linux", "tty", "usb", "apex"))
+        call(["udevadm", "trigger", *subsystems])
+        call(["udevadm", "settle", "--timeout=10"])
+    except DeviceError as exc:
+        tell(f"warning: the names under /dev/harrier come with the next start of the machine: {exc}")
+
+
+def _prepare_state(job: InstallJob, config: RunConfig, groups: list[str]) -> None:
+    """Put the model where the service finds it, and check the parts as it will, as its user. Raises: EdgeError."""
+    state, cache = job.root / _STATE, job.root / _CACHE
+    own = [state, cache]
+    if job.live:  # sockets and files in them are checked
+        own += [job.root / "run/harrier" / _checked_name(job.name or job.config.stem), job.root / "var/log/harrier"]
+    try:
+        for folder in own:
+            folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
-        raise ConfigError(f"cannot make {state} ({exc.strerror})", "check the disk") from exc
-    pull_model(config, state)
-    if not job.live:
+        raise ConfigError(f"cannot make {folder} ({exc.strerror})", "check the disk") from exc
+    user = _user_here(job)
+    if user is None:
+        prepare(config, state, job.live)
         return
-    for folder in (f"/run/harrier/{_checked_name(job.name or job.config.stem)}", "/var/log/harrier"):
-        (job.root / folder[1:]).mkdir(parents=True, exist_ok=True)  # for sockets and files that are checked
-    check_parts(config)
-    if os.geteuid() == 0:
-        with suppress(LookupError, OSError):
-            _give(state, pwd.getpwnam(job.user))
+    _give(state, user)  # what an older version, or somebody by hand, put there as root
+    for folder in own[1:]:
+        os.chown(folder, user.pw_uid, user.pw_gid, follow_symlinks=False)  # as systemd will
+    prepare_as(user, {grp.getgrnam(group).gr_gid for group in groups}, config, state, cache, job.live)
+
+
+def _user_here(job: InstallJob) -> pwd.struct_passwd | None:
+    """The service's user where this process can start another as it: root, on the machine itself. Raises: ConfigError.
+
+    In an image nothing of that user's runs yet.
+    """
+    if os.geteuid() != 0 or job.root != Path("/"):
+        return None
+    try:
+        return pwd.getpwnam(job.user)
+    except KeyError:
+        raise ConfigError(f"there is no user {job.user}", "give --user, or see what useradd says") from None
 
 
 def _give(folder: Path, user: pwd.struct_passwd) -> None:
@@ -191,6 +223,10 @@ def _write_files(root: Path, files: dict[Path, str], name: str, tell: Callable[[
     stale = root / "etc/systemd/system" / f"{unit_of(name)}.d" / "60-backoff.conf"
     if stale.relative_to(root) not in files:
         stale.unlink(missing_ok=True)
+    _write_changed(root, files, tell)
+
+
+def _write_changed(root: Path, files: dict[Path, str], tell: Callable[[str], None]) -> None:
     for path, text in files.items():
         target = root / path
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -221,13 +257,8 @@ def _place_config(job: InstallJob, name: str, tell: Callable[[str], None]) -> No
 
 
 def _start(job: InstallJob, name: str, tell: Callable[[str], None]) -> None:
-    """Let systemd and udev read the files, start the instance and wait for it. Raises: DeviceError."""
+    """Let systemd read the files, start the instance and wait for it. Raises: DeviceError."""
     call(["systemctl", "daemon-reload"])
-    try:
-        call(["udevadm", "control", "--reload"])
-        call(["udevadm", "trigger", "--subsystem-match=video4linux", "--subsystem-match=tty", "--subsystem-match=usb"])
-    except DeviceError as exc:
-        tell(f"warning: the names under /dev/harrier come with the next start of the machine: {exc}")
     call(["systemctl", "enable", unit_of(name)])
     call(["systemctl", "restart", "--no-block", unit_of(name)])
     try:

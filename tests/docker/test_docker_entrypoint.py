@@ -155,5 +155,46 @@ def test_the_program_becomes_harrier_on_the_right_host(tmp_path):
     assert done.stdout.split() == ["--", "/opt/harrier/bin/harrier", "run", "robot.toml"]
 
 
+@pytest.fixture
+def becomes(monkeypatch) -> list[list[str]]:
+    """What main() becomes in an image for JetPack 6 on its own host, whose driver is there."""
+    started: list[list[str]] = []
+    monkeypatch.setenv("HARRIER_L4T_FROM", "36.4")
+    monkeypatch.setenv("HARRIER_L4T_BEFORE", "37")
+    monkeypatch.setenv("HARRIER_HOST_L4T", "36.4.3")
+    monkeypatch.setattr(sys, "argv", ["entrypoint.py", "run", "robot.toml"])
+    monkeypatch.setattr(entrypoint.ctypes, "CDLL", lambda name: None)
+    monkeypatch.setattr(entrypoint.os, "execvp", lambda file, words: started.append([file, *words]) or 0)
+    return started
+
+
+def test_main_becomes_harrier_where_nothing_is_missing(becomes, capsys):
+    assert entrypoint.main() == 0
+    assert becomes == [["tini", "tini", "--", "/opt/harrier/bin/harrier", "run", "robot.toml"]]
+    assert capsys.readouterr().err == ""
+
+
+def test_main_refuses_on_the_right_host_without_the_driver(becomes, monkeypatch, capsys):
+    def load(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr(entrypoint.ctypes, "CDLL", load)
+    assert entrypoint.main() == 4
+    assert becomes == []
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert told.startswith("harrier: the GPU's driver is not in this container (libcuda.so.1: cannot open")
+    assert "--runtime nvidia" in told
+
+
+def test_main_refuses_on_jetpack_4_without_the_hosts_tensorrt(becomes, monkeypatch, tmp_path, capsys):
+    for key, release in (("L4T_FROM", "32.7"), ("L4T_BEFORE", "33"), ("HOST_L4T", "32.7.1")):
+        monkeypatch.setenv(f"HARRIER_{key}", release)
+    monkeypatch.setitem(entrypoint._TENSORRT, "32", str(tmp_path))
+    assert entrypoint.main() == 4
+    assert becomes == []
+    assert "python3-libnvinfer" in capsys.readouterr().err
+
+
 def test_every_jetson_image_has_it():
     assert all("docker/entrypoint.py" in path.read_text() for path in DOCKERFILES if "jetpack" in path.name)

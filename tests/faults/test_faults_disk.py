@@ -24,9 +24,9 @@ def mounted(place: Path, size: str) -> bool:
 
 
 @pytest.fixture
-def disk(tmp_path) -> Iterator[Path]:
-    """A disk of 4 MB."""
-    if not mounted(tmp_path / "disk", "4m"):
+def disk(tmp_path, request) -> Iterator[Path]:
+    """A disk of 4 MB, or of another size."""
+    if not mounted(tmp_path / "disk", getattr(request, "param", "4m")):
         pytest.skip("mounting a small disk needs root")
     yield tmp_path / "disk"
     subprocess.run(["umount", "-l", str(tmp_path / "disk")], check=True)
@@ -106,11 +106,35 @@ def test_a_full_disk_costs_the_lines_of_that_time(tmp_path, disk, measured):
         assert not set(numbers + served) - set(recorded), "what came while the disk was full waited in memory"
 
 
-def recorded_in(folder: Path) -> list[int]:
+def recorded_in(folder: Path, schema: str = "harrier.Classification") -> list[int]:
     from edge.recording import Recording
 
-    messages = (one for path in sorted(folder.glob("*.mcap")) for one in Recording(path))
-    return [one.sequence for one in messages if one.schema == "harrier.Classification"]
+    files = [path for path in sorted(folder.glob("*.mcap")) if path.stat().st_size]  # one may just have been made
+    return [one.sequence for path in files for one in Recording(path) if one.schema == schema]
+
+
+@pytest.mark.parametrize("disk", ["16m"], indirect=True)
+@pytest.mark.skipif(not has_mcap(), reason="the record extra is not installed")
+def test_a_disk_that_fills_as_a_file_rotates_costs_nothing_that_memory_holds(tmp_path, disk):
+    """Promise: files end and begin when there is room again, and no message is lost between them.
+
+    More waits for each look at the disk than a file takes, so that the first thing without room is a file's end.
+    """
+    recordings, figures = disk / "recordings", tmp_path / "stats.json"
+    options = "pictures=png&max_mb=1&total_mb=0&min_free_mb=0&flush_s=2&sync=off"
+    config = config_of(tmp_path, [f"mcap://{recordings}?{options}"])
+    with running(tmp_path, config, arguments=["--stats", str(figures)]) as run:
+        wait_for(lambda: recorded_in(recordings), "records")
+        filler = fill(disk)
+        run.says("No space left on device")
+        filler.unlink()
+        wait_for(lambda: len(list(recordings.glob("*.mcap"))) > 1, "a second file")
+    results, pictures = recorded_in(recordings), recorded_in(recordings, "foxglove.CompressedImage")
+    assert results == sorted(set(results))
+    assert recorded_in(recordings, "foxglove.ImageAnnotations") == results
+    publishers = json.loads(figures.read_text())["publishers"]
+    dropped = next(one["dropped"] for one in publishers if one["address"] == str(recordings))
+    assert len(pictures) + dropped == len(results), "each result has its picture but those that were too many at once"
 
 
 @pytest.fixture

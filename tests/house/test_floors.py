@@ -9,14 +9,15 @@ from edge.registry import PLUGS
 
 FLOORS = {
     0: "errors board clock files frame tensor boxes detections locations events timings",
-    1: "structs toml_text uri manifest config geometry_config registry wire "
+    1: "structs toml_text uri manifest config geometry_config run_settings registry wire "
     "flatbuffer tflite_file ultralytics embedded fetch catalogue slots signatures bundle recording",
     2: "sources preprocess engines decoders nms tracking geometry publishers",
     3: "engine_needs build_process rebuild remote_target targets model lineup pipeline",
     4: "arguments parts shadow updates model_command run stats throttle_watch stage_watch health log_lines progress "
     "draw inspection links clock_sync reception inbox feed "
     "connection client testing bench evaluation golden calibrate_camera camera_report camera_command doctor web cli "
-    "sd_notify service replay_survey replay_compare replay_expected replay_report replay_command __main__",
+    "sd_notify service replay_settings replay_survey replay_compare replay_expected replay_report replay_command "
+    "__main__",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 LAZY_MODULES = {  # each subcommand imports what it needs, so that --help is quick

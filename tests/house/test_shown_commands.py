@@ -8,9 +8,10 @@ its own gets one.
 import re
 import shlex
 import shutil
-import threading
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from edge import catalogue as catalogue_module
 from edge.cli import main
 from edge.manifest import sha256_of
 
+PATIENCE_S = 60.0
 CAMERA = "synthetic://?fps=60&size=160x120"
 ROBOT = f'model = "face"\nsource = "{CAMERA}"\npublish = ["tcp://127.0.0.1:0"]\n\n[tracking]\n'
 
@@ -123,25 +125,26 @@ def for_here(words: list[str]) -> list[str]:
 
 
 @pytest.fixture
-def before(here) -> Iterator[dict]:
-    """What must have happened before a command: by its first words."""
-    threads: list[threading.Thread] = []
+def before(here) -> Iterator[dict[str, Callable[[], None]]]:
+    """What must have happened before a command: by a pattern of it."""
+    processes: list[subprocess.Popen] = []
 
     def publish() -> None:
-        words = ["run", "robot.toml", "--publish", "unix://eyes.sock", "--seconds", "3"]
-        threads.append(threading.Thread(target=main, args=(["-q", *words],)))
-        threads[-1].start()
-        deadline = time.monotonic() + 20
+        words = ["run", "robot.toml", "--publish", "unix://eyes.sock"]  # until it is ended
+        processes.append(subprocess.Popen([sys.executable, "-m", "edge", "-q", *words]))
+        deadline = time.monotonic() + PATIENCE_S
         while not (here / "eyes.sock").exists():
             assert time.monotonic() < deadline, "it never listened"
+            assert processes[0].poll() is None, "it ended"
             time.sleep(0.01)
 
     def record() -> None:
         pytest.importorskip("foxglove_schemas_protobuf", reason="the record extra is not installed")
-        recording = "mcap://drive.mcap?pictures=png&min_free_mb=0"
+        recording = "mcap://drive.mcap?pictures=png&min_free_mb=0&sync=off&flush_s=0.1"
         assert main(["-q", "run", "robot.toml", "--frames", "20", "--publish", recording]) == 0
-        (here / "drives").mkdir()
-        shutil.copy(here / "drive.mcap", here / "drives")
+        for folder in ("drives", "recordings"):
+            (here / folder).mkdir()
+            shutil.copy(here / "drive.mcap", here / folder)
 
     def install() -> None:
         assert main(["model", "install", "front-bundle.zip", "--name", "front"]) == 0
@@ -149,9 +152,13 @@ def before(here) -> Iterator[dict]:
         manifest.write_text(manifest.read_text() + "\n# another one\n")
         assert main(["model", "install", "front", "--name", "front"]) == 0
 
-    yield {"listen": publish, "replay": record, "model rollback": install, "model list": install}
-    for thread in threads:
-        thread.join(20)
+    yield {"harrier listen ": publish, "harrier replay | replay://": record, "harrier model (rollback|list)": install}
+    for process in processes:
+        process.terminate()
+        try:
+            process.wait(PATIENCE_S)
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(("page", "line"), RUN)
@@ -161,8 +168,8 @@ def test_it_runs(page, line, here, before):
     if "mcap://" in line:
         pytest.importorskip("foxglove_schemas_protobuf", reason="the record extra is not installed")
     words = for_here(shlex.split(line)[1:])
-    for first, prepare in before.items():
-        if line.startswith(f"harrier {first}"):
+    for pattern, prepare in before.items():
+        if re.search(pattern, line):
             prepare()
     if words[0] == "listen":
         words = ["listen", "unix://eyes.sock", "--count", "3", *words[2:]]

@@ -110,7 +110,8 @@ def test_a_machine_that_runs_is_told_in_the_right_order_and_waited_for(machine, 
     told: list[str] = []
     install(InstallJob(configuration(), root=machine.root), told.append)
     asked = [call.partition(" --property")[0] for call in machine.calls]
-    order = ["useradd", "systemctl daemon-reload", "udevadm control", "udevadm trigger", "systemctl enable"]
+    order = ["useradd", "udevadm control", "udevadm trigger", "udevadm settle"]  # then the parts are opened
+    order += ["systemctl daemon-reload", "systemctl enable"]
     order += ["systemctl restart --no-block harrier@front.service", "systemctl show harrier@front.service"]
     positions = [next(i for i, call in enumerate(asked) if call.startswith(words)) for words in order]
     assert positions == sorted(positions)
