@@ -1,7 +1,7 @@
 """The parts of a run: opened from a configuration, or only checked."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from edge.config import RunConfig, require_no_boxes
@@ -13,6 +13,7 @@ from edge.model import Model
 from edge.pipeline import Pipeline
 from edge.publishers.base import Publisher
 from edge.registry import resolve
+from edge.run_settings import RunSettings, settings_in_force
 from edge.sources.base import open_source
 from edge.uri import parse_uri
 
@@ -42,8 +43,9 @@ def open_pipeline(config: RunConfig) -> Iterator[Pipeline]:
         source = open_source(source_text)
         stack.callback(source.close)
         pipeline = Pipeline(source, lineup, publishers, config)
+        settings = _settings_of(pipeline)
         for publisher in publishers:
-            publisher.timings = pipeline.timings
+            publisher.timings, publisher.settings = pipeline.timings, settings
         for member in lineup.members:
             if member.model:
                 _say_what_runs(member.model)
@@ -92,6 +94,23 @@ def _required(config: RunConfig) -> tuple[str, str]:
     if not config.source:
         raise ConfigError("no source is given", "add --source URI or source = ... to the configuration")
     return config.model, config.source
+
+
+def _settings_of(pipeline: Pipeline) -> Callable[[], RunSettings]:
+    """What gives the settings in force: the same object until they change, or all is made anew and tracks begin."""
+    known: tuple[object, ...] = ()
+    settings: RunSettings | None = None
+
+    def now() -> RunSettings:
+        nonlocal known, settings
+        config, model, result = pipeline.config, pipeline.model, pipeline.result
+        if settings is None or any(one is not other for one, other in zip(known, (config, model, result), strict=True)):
+            fits = 0 if settings is None else settings.fits + (result is not known[-1])
+            found = settings_in_force(config, model.manifest.decoder, model.name, model.target, fits)
+            known, settings = (config, model, result), settings if found == settings else found
+        return settings
+
+    return now
 
 
 def _say_what_runs(model: Model) -> None:

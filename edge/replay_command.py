@@ -26,7 +26,12 @@ def add_replay(commands: argparse._SubParsersAction) -> None:
     replay.add_argument("--model", metavar="BUNDLE_OR_FILE", help="compare with this model (the recorded one)")
     replay.add_argument("--target", metavar="TARGET", help="which target of the bundle (the first that runs here)")
     replay.add_argument("--labels", metavar="FILE", help="class names, one a line, for a bare model file")
-    replay.add_argument("--config", metavar="CONFIG.toml", type=Path, help="thresholds, tracking and engine of the run")
+    replay.add_argument(
+        "--config",
+        metavar="CONFIG.toml",
+        type=Path,
+        help="a run's engine, thresholds, tracking and regions; the recorded ones without",
+    )
     replay.add_argument(
         "--iou", metavar="T", type=unit_interval, default=0.5, help="overlap from which boxes are the same (0.5)"
     )
@@ -34,7 +39,10 @@ def add_replay(commands: argparse._SubParsersAction) -> None:
         "--score", metavar="D", type=unit_interval, default=0.05, help="how far their scores may differ (0.05)"
     )
     replay.add_argument(
-        "--threshold", metavar="S", type=unit_interval, help="the score threshold it was recorded with (the model's)"
+        "--threshold",
+        metavar="S",
+        type=unit_interval,
+        help="compare with this score threshold (the recorded one, else the model's)",
     )
     replay.add_argument(
         "--max-differing",
@@ -86,7 +94,7 @@ def _expect(arguments: argparse.Namespace, paths: list[Path], alone: bool) -> No
     from edge.config import RunConfig, read_config
     from edge.files import write_atomically
     from edge.replay_compare import Limits
-    from edge.replay_expected import expect
+    from edge.replay_expected import expect, opened_lineups
     from edge.replay_report import all_as_dict, all_text, as_dict, outcome_text, share_of, write_report
 
     config = read_config(arguments.config) if arguments.config else RunConfig()
@@ -96,7 +104,9 @@ def _expect(arguments: argparse.Namespace, paths: list[Path], alone: bool) -> No
     if arguments.threshold is not None:
         config.thresholds.score = arguments.threshold
     limits = Limits(arguments.iou, arguments.score)
-    outcomes, failed = _of_each(paths, lambda path: expect(path, config, limits), alone)
+    use_recorded = arguments.config is None
+    with opened_lineups(config) as lineup_of:
+        outcomes, failed = _of_each(paths, lambda path: expect(path, config, limits, lineup_of, use_recorded), alone)
     if outcomes:
         print(outcome_text(outcomes[0]) if alone else all_text(outcomes))
     if arguments.json:
@@ -123,9 +133,11 @@ def _files_in(given: list[Path]) -> list[Path]:
 
     Raises: ConfigError for a folder without any.
     """
+    from edge.recording import recordings_in
+
     found = []
     for path in given:
-        inside = sorted(path.glob("*.mcap")) if path.is_dir() else [path]
+        inside = recordings_in(path) if path.is_dir() else [path]
         if not inside:
             raise ConfigError(f"there is no .mcap file in {path}", "give a recording, or a folder of them")
         found += inside

@@ -1,5 +1,6 @@
 """What `harrier replay --expect` found: as text, JSON, a page, or a grid of the frames that differ most."""
 
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -46,6 +47,8 @@ def all_text(outcomes: Sequence[Outcome]) -> str:
     rows = [["", *_ROW, "passed over"], *_rows(outcomes)]
     width = max(len(name) for name, *_ in rows)
     lines = [f"{name:<{width}}" + "".join(f"{value:>12}" for value in values) for name, *values in rows]
+    notes = Counter(note for outcome in outcomes for note in outcome.notes)
+    lines += [f"{note} ({count} recordings)" if count > 1 else note for note, count in notes.items()]
     for outcome in outcomes:
         worst = worst_of(outcome, _WORST_OF_MANY)
         lines += [f"  {outcome.survey.path} frame {one.seq} at {one.t_s:.2f} s: {one.text}" for one in worst]
@@ -70,6 +73,7 @@ def as_dict(outcome: Outcome) -> dict[str, Any]:
         "target": outcome.target,
         "limits": {"iou": limits.iou, "score": limits.score, "threshold": limits.threshold},
         "passed_over": outcome.passed_over,
+        "notes": outcome.notes,
         **totals(outcome.differences),
         "worst": [
             {"seq": one.seq, "t_s": round(one.t_s, 3), "differ": one.size, "what": one.text}
@@ -87,6 +91,7 @@ def outcome_text(outcome: Outcome) -> str:
         f"now {outcome.model} ({outcome.target}); the same: overlap {limits.iou:g} and more, scores within "
         f"{limits.score:g}, from score {limits.threshold:g} on",
     ]
+    lines += outcome.notes
     if outcome.passed_over:
         lines.append(
             f"{outcome.passed_over} pictures were passed over: without a result to compare with, or where tracks begin"
@@ -103,7 +108,7 @@ def outcome_text(outcome: Outcome) -> str:
     lines += [f"  frame {one.seq:>6} at {one.t_s:7.2f} s: {one.text}" for one in worst_of(outcome)]
     least = outcome.survey.least_score
     extra = [record.score for one in outcome.differences for record in one.extra]
-    if extra and max(extra) < least < 1:
+    if extra and max(extra) < least < 1 and not any(one for one, _ in outcome.survey.settings):
         lines.append(f"all extra ones score less than any recorded: was it recorded with --threshold {least:.2g}?")
     lines.append(f"{sums['differing']} of {sums['frames']} frames differ ({100 * sums['share']:.1f} %)")
     return "\n".join(lines)
@@ -146,6 +151,7 @@ def _section(outcome: Outcome, most: int) -> list[str]:
         f'<h1 style="margin-top:32px">{escape(outcome.survey.path.name)} '
         f"against {escape(outcome.model)} ({escape(outcome.target)})</h1>",
         f'<p class="verdict">{sums["differing"]} of {sums["frames"]} frames differ ({100 * sums["share"]:.1f} %)</p>',
+        *(f"<p>{escape(note)}</p>" for note in outcome.notes),
         table_of(["class", *_KEYS], rows),
         "<h2>Recorded (left) and now (right)</h2>" if pictures else "",
     ]
@@ -162,7 +168,7 @@ def _pictures(outcome: Outcome, most: int) -> list[tuple[Difference, np.ndarray]
     if not wanted:
         return []
     drawn: dict[int, np.ndarray] = {}
-    for recorded, then in frames_of(outcome.survey.path):
+    for recorded, then, _ in frames_of(outcome.survey.path):
         one = wanted.get(then.seq) if then else None
         image = picture_in(recorded.data) if one else None
         if one and image is not None:

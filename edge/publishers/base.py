@@ -1,11 +1,13 @@
 """The contract every publisher keeps."""
 
+from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 import msgspec
 
 from edge.frame import Frame
 from edge.registry import resolve
+from edge.run_settings import RunSettings
 from edge.timings import StageTimings
 from edge.uri import Uri
 from edge.wire.messages import ClassificationMessage, DetectionsMessage, Message
@@ -53,7 +55,8 @@ class Publisher(Viewer, Protocol):
     sent and dropped count messages (per reader where there are several). failure: what is wrong just now, or "";
     a publisher goes on trying. reader_gone: the only reader it will ever have has hung up (a closed pipe).
     command: "start" or "stop" where a reader that may do so asked for it; the loop takes it and sets "" again.
-    timings: the loop's stage times, None where there is no loop.
+    timings: the loop's stage times, None where there is no loop. settings: gives those in force, the same object while
+    they are the same, None where nobody says; for the loop's thread.
     """
 
     address: str
@@ -64,6 +67,7 @@ class Publisher(Viewer, Protocol):
     reader_gone: bool
     command: str
     timings: StageTimings | None
+    settings: Callable[[], RunSettings] | None
 
     @staticmethod
     def check(uri: Uri) -> None:
@@ -103,6 +107,7 @@ class PublisherBase:
         self.command = ""
         self.wants_frames = False
         self.timings: StageTimings | None = None
+        self.settings: Callable[[], RunSettings] | None = None
 
     def show(self, frame: Frame, message: DetectionsMessage | ClassificationMessage) -> None:
         """Take the picture behind a result; what never sets wants_frames is never asked."""

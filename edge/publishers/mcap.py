@@ -26,12 +26,14 @@ from edge.publishers.mcap_schemas import (
     IMAGE,
     LOG,
     OWN,
+    SETTINGS,
     STAGES,
     TRIGGER,
     Entry,
     TriggerRecord,
 )
 from edge.publishers.mcap_triggers import conditions_of
+from edge.run_settings import RunSettings, metadata_of
 from edge.uri import Uri
 from edge.wire.messages import (
     ClassificationMessage,
@@ -107,6 +109,7 @@ class McapPublisher(PublisherBase):
         self._failed = ""
         self._asked: bool | None = None  # whether to record, until that is done
         self._t_due_ns = 0
+        self._told: RunSettings | None = None
         self.wants_frames = bool(options.ring_s) or options.start
         self._thread = threading.Thread(target=self._run, name=f"encode {path}", daemon=True)
         self._thread.start()
@@ -125,6 +128,10 @@ class McapPublisher(PublisherBase):
         """Queue one message; of results there is none too many, so that events still have room."""
         if message.kind not in _RECORDED:
             return
+        settings = self.settings() if self.settings else None
+        if settings is not self._told and settings:
+            self._told = settings
+            self._waiting.append(partial(self._take_settings, settings, monotonic_ns()))
         most = _MESSAGES if isinstance(message, ResultMessage) else 2 * _MESSAGES
         if len(self._waiting) >= most:
             self._missed += 1
@@ -210,7 +217,7 @@ class McapPublisher(PublisherBase):
         self.failure = self._disk.failure or self._failed
 
     def _take(self, message: Message, t_sent_ns: int, buffer: np.ndarray | None, newest_ns: np.ndarray | None) -> None:
-        t_log_ns, t_publish_ns = _times_of(message, t_sent_ns or monotonic_ns())
+        t_log_ns, t_publish_ns = encoding.times_of(message, t_sent_ns or monotonic_ns())
         if t_sent_ns:
             self._take_message(message, t_log_ns, t_publish_ns)
             return
@@ -231,6 +238,9 @@ class McapPublisher(PublisherBase):
             self._failed = exc.cause
             self._missed += 1
         self._free.put(buffer)
+
+    def _take_settings(self, settings: RunSettings, t_ns: int) -> None:
+        self._disk.put(Entry(SETTINGS, t_ns, t_ns, 0, msgspec.json.encode(metadata_of(settings))))
 
     def _take_message(self, message: Message, t_log_ns: int, t_publish_ns: int) -> None:
         topic = OWN.format(message.kind)
@@ -288,12 +298,3 @@ class McapPublisher(PublisherBase):
             self._made += 1
             return np.empty(shape, np.uint8)
         return buffer if buffer.shape == shape else np.empty(shape, np.uint8)
-
-
-def _times_of(message: Message, now_ns: int) -> tuple[int, int]:
-    """When it was sent, and when what it is about happened (CLOCK_MONOTONIC ns)."""
-    if isinstance(message, ResultMessage) and message.t_capture_local_ns is not None:
-        return message.t_capture_local_ns + int(message.age_ms * 1e6), message.t_capture_local_ns
-    if isinstance(message, RegionMessage) and message.t_event_local_ns is not None:
-        return now_ns, message.t_event_local_ns
-    return now_ns, now_ns

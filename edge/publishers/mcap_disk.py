@@ -12,7 +12,7 @@ from edge.clock import monotonic_ns
 from edge.errors import PublishError
 from edge.publishers.mcap_file import RecordingFile
 from edge.publishers.mcap_folder import RecordingFolder
-from edge.publishers.mcap_schemas import Entry
+from edge.publishers.mcap_schemas import SETTINGS, Entry
 
 __all__ = ["DiskWriter", "WritingOptions"]
 
@@ -56,6 +56,7 @@ class DiskWriter:
         self._waiting: deque[Entry] = deque()
         self._waiting_bytes = 0
         self._kept: dict[str, Entry] = {}
+        self._settings: Entry | None = None  # in force for what waits first
         self._on = on
         self._until_ns = 0
         self._asked = ""
@@ -63,6 +64,7 @@ class DiskWriter:
         self._file: RecordingFile | None = None
 
         self._t_begun_ns = 0
+        self._in_file: Entry | None = None  # the settings its newest messages have
         self._wake = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name=f"record {place}", daemon=True)
@@ -142,12 +144,14 @@ class DiskWriter:
                 self._crowded = True
                 held_s = (entry.t_log_ns - self._waiting[0].t_log_ns) / 1e9
                 log.warning("the ring holds only %.1f s: raise memory_mb, or lower quality or max_hz", held_s)
-            self.dropped += held
+            self.dropped += held and self._waiting[0].topic != SETTINGS
             self._pop()
 
     def _pop(self) -> Entry:
         entry = self._waiting.popleft()
         self._waiting_bytes -= len(entry.data) + _ENTRY_BYTES
+        if entry.topic == SETTINGS:
+            self._settings = entry
         return entry
 
     # On the thread.
@@ -204,7 +208,7 @@ class DiskWriter:
             with self._lock:
                 if not self._waiting or (end_ns is not None and self._waiting[0].t_log_ns > end_ns):
                     return
-                entry = self._pop()
+                entry, settings = self._pop(), self._settings
             try:
                 file = self._file
                 assert file is not None
@@ -221,13 +225,23 @@ class DiskWriter:
                     self._waiting.appendleft(entry)
                     self._waiting_bytes += len(entry.data) + _ENTRY_BYTES
                 raise
-            file.add(entry)
+            self._tell(file, settings)
+            if entry.topic != SETTINGS:
+                file.add(entry)
+
+    def _tell(self, file: RecordingFile, settings: Entry | None) -> None:
+        """Have the file say what the messages that come now were made with."""
+        if settings and settings is not self._in_file:
+            file.add(settings)
+            self._in_file = settings
 
     def _open(self, t_begin_ns: int | None = None) -> None:
         with self._lock:
             reason = "" if self._asked == "asked" else self._asked
             if t_begin_ns is None:
                 t_begin_ns = self._waiting[0].t_log_ns if self._waiting else monotonic_ns()
+                while self._waiting and self._waiting[0].topic == SETTINGS:
+                    self._pop()  # so that the file begins with them
         if isinstance(self._place, RecordingFolder):
             self._place.make_room(self._options.max_bytes)
             path = self._place.next_path(reason)
@@ -238,6 +252,8 @@ class DiskWriter:
             _sync_folder(path.parent)
         with self._lock:
             self._t_begun_ns = t_begin_ns
+            self._in_file = None
+            self._tell(file, self._settings)
             for entry in self._kept.values():
                 file.add(entry._replace(t_log_ns=t_begin_ns, t_publish_ns=t_begin_ns))
             self._file, self._asked = file, ""

@@ -19,9 +19,16 @@ from edge.errors import PublishError
 from edge.publishers.mcap_schemas import StageTimes
 from edge.structs import as_struct, read_toml
 from edge.wire import jsonl
-from edge.wire.messages import ClassificationMessage, DetectionRecord, DetectionsMessage, Message, ResultMessage
+from edge.wire.messages import (
+    ClassificationMessage,
+    DetectionRecord,
+    DetectionsMessage,
+    Message,
+    RegionMessage,
+    ResultMessage,
+)
 
-__all__ = ["annotations_of", "calibration_of", "json_of", "log_of", "picture_of", "stages_of"]
+__all__ = ["annotations_of", "calibration_of", "json_of", "log_of", "picture_of", "stages_of", "times_of"]
 
 _LINE_PX, _THIN_PX, _TEXT_PX = 2.0, 1.0, 14.0
 _EXPECTED_ALPHA = 0.45  # of boxes where something is only expected to be
@@ -103,6 +110,15 @@ def log_of(text: str, warning: bool, t_event_ns: int) -> bytes:
     text = text.encode("utf-8", "replace").decode()
     level = Log.Level.WARNING if warning else Log.Level.INFO
     return Log(timestamp=_stamp(t_event_ns), level=level, message=text, name="harrier").SerializeToString()
+
+
+def times_of(message: Message, now_ns: int) -> tuple[int, int]:
+    """Return when it was sent, and when what it is about happened (CLOCK_MONOTONIC ns)."""
+    if isinstance(message, ResultMessage) and message.t_capture_local_ns is not None:
+        return message.t_capture_local_ns + int(message.age_ms * 1e6), message.t_capture_local_ns
+    if isinstance(message, RegionMessage) and message.t_event_local_ns is not None:
+        return now_ns, message.t_event_local_ns
+    return now_ns, now_ns
 
 
 def calibration_of(path: Path, t_ns: int) -> bytes:

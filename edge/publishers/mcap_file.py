@@ -6,11 +6,12 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 from mcap.writer import CompressionType, Writer
 
 from edge import __version__
 from edge.clock import unix_ns_from_monotonic_ns
-from edge.publishers.mcap_schemas import Entry, schema_of
+from edge.publishers.mcap_schemas import SETTINGS, Entry, schema_of
 
 __all__ = ["LIBRARY", "RecordingFile"]
 
@@ -58,7 +59,12 @@ class RecordingFile:
         return len(self._sink.pending)
 
     def add(self, entry: Entry) -> None:
-        """Add a message to the chunk in memory."""
+        """Add a message to the chunk in memory; settings end that chunk, for they hold from here on."""
+        if entry.topic == SETTINGS:
+            self._writer.flush()
+            self._writer.add_metadata(SETTINGS, msgspec.json.decode(entry.data, type=dict[str, str]))
+            self.size_bytes += len(entry.data) + _RECORD_BYTES
+            return
         channel = self._channels.get(entry.topic) or self._open_channel(entry.topic)
         self._writer.add_message(
             channel,

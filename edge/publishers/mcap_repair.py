@@ -10,7 +10,19 @@ from typing import BinaryIO
 
 from mcap.data_stream import ReadDataStream, RecordBuilder
 from mcap.opcode import Opcode
-from mcap.records import Channel, Chunk, ChunkIndex, DataEnd, Footer, Message, MessageIndex, Schema, Statistics
+from mcap.records import (
+    Channel,
+    Chunk,
+    ChunkIndex,
+    DataEnd,
+    Footer,
+    Message,
+    MessageIndex,
+    Metadata,
+    MetadataIndex,
+    Schema,
+    Statistics,
+)
 from mcap.stream_reader import get_chunk_data_stream
 
 from edge.recording import BROKEN
@@ -20,7 +32,7 @@ __all__ = ["MAGIC", "finish_cut"]
 MAGIC = b"\x89MCAP0\r\n"
 
 _HEAD_BYTES = 9  # opcode and length of a record
-_KNOWN = (Opcode.HEADER, Opcode.CHUNK, Opcode.MESSAGE_INDEX)
+_KNOWN = (Opcode.HEADER, Opcode.CHUNK, Opcode.MESSAGE_INDEX, Opcode.METADATA)
 
 
 def finish_cut(path: Path) -> bool:
@@ -65,6 +77,7 @@ class _Whole:
         self._chunks: list[ChunkIndex] = []
         self._counts: dict[int, int] = defaultdict(int)
         self._indexes: dict[int, MessageIndex] = {}  # of the last chunk
+        self._metadata: list[MetadataIndex] = []
         file.seek(self.size_bytes)
         while True:
             head = file.read(_HEAD_BYTES)
@@ -76,6 +89,8 @@ class _Whole:
                 return
             if head[0] == Opcode.MESSAGE_INDEX:
                 self._take_index(MessageIndex.read(ReadDataStream(BytesIO(body))), len(head) + length)
+            if head[0] == Opcode.METADATA:
+                self._take_metadata(body)
             self.size_bytes += len(head) + length
 
     def end(self) -> bytes:
@@ -90,7 +105,13 @@ class _Whole:
             last.message_index_length = made.count
         DataEnd(0).write(made)
         start = self.size_bytes + made.count
-        for record in (*self._schemas.values(), *self._channels.values(), self._statistics(), *self._chunks):
+        for record in (
+            *self._schemas.values(),
+            *self._channels.values(),
+            self._statistics(),
+            *self._chunks,
+            *self._metadata,
+        ):
             record.write(made)
         Footer(summary_start=start, summary_offset_start=0, summary_crc=0).write(made)
         return made.end() + MAGIC
@@ -138,6 +159,11 @@ class _Whole:
             self._chunks[-1].message_index_offsets[index.channel_id] = self.size_bytes
             self._chunks[-1].message_index_length += size_bytes
 
+    def _take_metadata(self, body: bytes) -> None:
+        with suppress(*BROKEN):  # one that nobody can read needs no index
+            name = Metadata.read(ReadDataStream(BytesIO(body))).name
+            self._metadata.append(MetadataIndex(self.size_bytes, _HEAD_BYTES + len(body), name))
+
     def _statistics(self) -> Statistics:
         return Statistics(
             attachment_count=0,
@@ -147,6 +173,6 @@ class _Whole:
             message_count=sum(self._counts.values()),
             message_start_time=min((chunk.message_start_time for chunk in self._chunks), default=0),
             message_end_time=max((chunk.message_end_time for chunk in self._chunks), default=0),
-            metadata_count=0,
+            metadata_count=len(self._metadata),
             schema_count=len(self._schemas),
         )

@@ -11,6 +11,7 @@ from foxglove_schemas_protobuf.ImageAnnotations_pb2 import ImageAnnotations
 from foxglove_schemas_protobuf.Log_pb2 import Log
 from mcap_protobuf.schema import build_file_descriptor_set
 
+from edge.run_settings import METADATA
 from edge.wire.messages import (
     ClassificationMessage,
     DetectionsMessage,
@@ -27,6 +28,7 @@ __all__ = [
     "IMAGE",
     "LOG",
     "OWN",
+    "SETTINGS",
     "STAGES",
     "TRIGGER",
     "Entry",
@@ -39,6 +41,8 @@ IMAGE, ANNOTATIONS, CALIBRATION = "/camera/image", "/camera/annotations", "/came
 LOG, STAGES, TRIGGER = "/harrier/log", "/harrier/stages", "/harrier/trigger"
 OWN = "/harrier/{}"
 """The topic of our messages of a kind."""
+SETTINGS = METADATA
+"""Not a topic: what has it is a metadata record, and its data the record's values as JSON."""
 
 _UNSENT = {"t_capture_local_ns", "t_event_local_ns", "clock_error_ms"}  # never leave the process
 _FOXGLOVE: dict[str, Any] = {

@@ -1,6 +1,6 @@
 """Records as fast as it may until it is killed; tells on standard output what is acknowledged.
 
-python recording_process.py PLACE OPTIONS
+python recording_process.py PLACE OPTIONS [SCORE]; with the score the settings in force are known.
 """
 
 import sys
@@ -8,12 +8,19 @@ import time
 
 from recorded import HELLO, detections, frame
 
+from edge.config import RunConfig, Thresholds
+from edge.manifest import DecoderSection
 from edge.publishers.mcap import McapPublisher
+from edge.run_settings import settings_in_force
 from edge.uri import parse_uri
 
 
 def main() -> None:
     publisher = McapPublisher(parse_uri(f"mcap://{sys.argv[1]}?{sys.argv[2]}"))
+    if len(sys.argv) > 3:
+        config = RunConfig(thresholds=Thresholds(score=float(sys.argv[3])))
+        settings = settings_in_force(config, DecoderSection(family="yolo"))
+        publisher.settings = lambda: settings
     publisher.send(HELLO)
     pictures = [frame(i, (64, 48)) for i in range(4)]
     seq = 0
