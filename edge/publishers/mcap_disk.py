@@ -181,6 +181,8 @@ class DiskWriter:
 
     def _work(self) -> None:
         """Raises: OSError, PublishError; what could not be written goes on waiting."""
+        if self._file and self._file.ended:  # the disk did not take its end
+            self._finish()
         if self._file and self._file.pending_bytes:
             self._commit(self._file)
         with self._lock:

@@ -51,7 +51,7 @@ class RecordingFile:
         self._channels: dict[str, int] = {}
         self._schemas: dict[str, int] = {}
         self._added = 0
-        self._ended = False
+        self.ended = False  # it has its end, on the disk or about to be written: nothing may be added
 
     @property
     def pending_bytes(self) -> int:
@@ -91,9 +91,9 @@ class RecordingFile:
 
         Raises: OSError when that failed; the next call tries again.
         """
-        if not self._ended:
+        if not self.ended:
             self._writer.finish()
-            self._ended = True
+            self.ended = True
         self._write()
         done, self.written = self._added - self.written, self._added
         self.leave()

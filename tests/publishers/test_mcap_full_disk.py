@@ -82,3 +82,21 @@ def test_what_was_written_can_be_read_while_the_disk_is_full(tmp_path, full):
     full(False)
     assert file.finish() == 1
     assert numbers_in(file.path) == [0, 1]
+
+
+def test_a_trigger_after_an_end_that_the_disk_did_not_take_begins_a_file(tmp_path, full):
+    """Nothing is added behind a file's end, where no reader would look."""
+    folder = RecordingFolder(tmp_path, "a", 0, 0)
+    disk = DiskWriter(folder, writing(ring_s=10.0), on=False)
+    disk.put(entry_of(0))
+    disk.save("one", 0.1)
+    wait_for(lambda: disk.written == 1 and disk.file is not None, "begun")
+    full(True)
+    wait_for(lambda: disk.failure, "the end did not fit")
+    disk.put(entry_of(1))
+    disk.save("two", 5.0)
+    full(False)
+    wait_for(lambda: disk.written == 2, "the second")
+    disk.close(5.0)
+    assert numbers_in(*folder.files()) == [0, 1]
+    assert [path.read_bytes()[-8:] for path in folder.files()] == [b"\x89MCAP0\r\n"] * 2
