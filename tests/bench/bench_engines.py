@@ -1,5 +1,6 @@
 """Engines with known faults, and the file they are opened with."""
 
+import mmap
 import time
 
 import numpy as np
@@ -34,12 +35,13 @@ class Sleep4Engine(NullEngine):
 
 
 class LeakEngine(NullEngine):
-    """Keeps 500 kB more with every run: much beside what the test process holds already."""
+    """Keeps 500 kB more with every run, from the kernel: a process that freed much before would reuse that at first."""
 
     def run(self) -> None:
         if not hasattr(self, "kept"):
             self.kept = []
-        self.kept.append(np.ones(500_000, np.uint8))
+        self.kept.append(mmap.mmap(-1, 500_000))
+        np.frombuffer(self.kept[-1], np.uint8)[:] = 1
         time.sleep(0.002)
 
 

@@ -29,7 +29,7 @@ from edge.publishers import stream
 from edge.publishers.base import PublisherBase
 from edge.publishers.mcap import McapPublisher
 from edge.publishers.mcap_file import RecordingFile
-from edge.publishers.mcap_schemas import Entry
+from edge.publishers.mcap_schemas import SETTINGS, Entry
 from edge.recording import Recording
 from edge.sources.synthetic import SyntheticSource  # noqa: F401
 from edge.wire.jsonl import decode
@@ -111,7 +111,8 @@ def note_records(records: Acknowledged) -> None:
     add = RecordingFile.add
 
     def add_it(self: RecordingFile, entry: Entry) -> None:
-        records.note(entry.topic, entry.sequence)
+        if entry.topic != SETTINGS:  # which are no message
+            records.note(entry.topic, entry.sequence)
         add(self, entry)
 
     def take(self: PublisherBase, sent: int) -> None:
