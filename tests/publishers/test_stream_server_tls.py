@@ -1,5 +1,6 @@
 """Who may connect: the rule for addresses other than loopback, tokens in URIs, TLS."""
 
+import errno
 import shutil
 import ssl
 import subprocess
@@ -94,6 +95,20 @@ def test_a_token_that_does_not_come_ends_it_though_the_network_takes_nothing(fil
         wait_for(lambda: not publisher.client_count, "the end of patience")
     publisher.close()
     assert publisher.failure == ""
+
+
+def test_a_kernel_that_does_not_tell_its_backlog_serves_tls_all_the_same(files, monkeypatch):
+    def ioctl(*_: object) -> bytes:
+        raise OSError(errno.ENOTTY, "Inappropriate ioctl for device")
+
+    monkeypatch.setattr("edge.publishers.stream_client.fcntl.ioctl", ioctl)
+    publisher = served(files)
+    publisher.send(status(7))
+    with tls_reader(publisher, files) as reader:
+        received = reader.next()
+        assert received is not None
+        assert received.seq == 7
+    publisher.close(1.0)
 
 
 def test_whoever_does_not_speak_tls_gets_nothing_and_disturbs_nobody(files, monkeypatch):
