@@ -5,12 +5,12 @@ import io
 import shutil
 import tempfile
 import zipfile
-import zlib
 from pathlib import Path
 
 from edge import catalogue, slots
 from edge.errors import CatalogueError, ManifestError
 from edge.manifest import sha256_of
+from edge.zips import DAMAGED_ZIP
 
 __all__ = ["MANIFEST_NAME", "locate", "unpacked"]
 
@@ -66,7 +66,7 @@ def unpacked(path: Path, content: bytes) -> Path:
         if not (partial / MANIFEST_NAME).is_file():
             raise ManifestError(f"{path} has no {MANIFEST_NAME} at its top", "zip the content of a bundle folder")
         partial.rename(folder)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as exc:
+    except DAMAGED_ZIP as exc:
         raise ManifestError(f"cannot unpack {path} ({exc})", "copy the bundle again, without a password") from exc
     except OSError as exc:
         if not (folder / MANIFEST_NAME).is_file():  # else another process was quicker

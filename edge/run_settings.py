@@ -3,7 +3,6 @@
 Source, publishers, page and camera file are no part of it: they are of one machine, and may hold passwords.
 """
 
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,13 +12,8 @@ from edge.config import RunConfig, Thresholds, TrackingSection
 from edge.errors import ConfigError
 from edge.geometry_config import RegionSection
 from edge.manifest import DecoderSection
-from edge.structs import as_struct
+from edge.structs import as_struct, toml_tables
 from edge.toml_text import toml_text
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["METADATA", "RunSettings", "metadata_of", "settings_from", "settings_in_force"]
 
@@ -27,7 +21,7 @@ METADATA = "harrier.settings"
 """The name of the record in a recording."""
 
 _FORMAT = "1"
-_WHERE = "settings in the recording"
+_WHERE = "harrier.settings in the recording"
 
 
 class RunSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -92,11 +86,8 @@ def settings_from(metadata: Mapping[str, str]) -> RunSettings:
     """
     found = metadata.get("format", "")
     if found != _FORMAT:
-        raise ConfigError(f"{_WHERE} are of format '{found}', this version knows {_FORMAT}", "update Harrier")
-    try:
-        tables = tomllib.loads(metadata.get("settings", ""))
-    except tomllib.TOMLDecodeError as exc:
-        raise ConfigError(f"{_WHERE} are damaged ({exc})", "give --config") from exc
+        raise ConfigError(f"{_WHERE} is of format '{found}', this version knows {_FORMAT}", "update Harrier")
+    tables = toml_tables(metadata.get("settings", ""), _WHERE)
     values = {name: metadata.get(name, "") for name in ("model", "target")}
     of_model, fits = metadata.get("of_model", "").split(), metadata.get("fits", "0")
     return as_struct({**tables, **values, "of_model": of_model, "fits": fits}, RunSettings, _WHERE, strict=False)

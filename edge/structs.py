@@ -15,7 +15,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["as_struct", "did_you_mean", "read_toml", "toml_value"]
+__all__ = ["as_struct", "did_you_mean", "read_toml", "toml_tables", "toml_value"]
 
 T = TypeVar("T")
 
@@ -26,17 +26,26 @@ def read_toml(path: Path, error: type[EdgeError] = ConfigError) -> dict[str, Any
     Raises: `error`, naming the file and, for bad syntax, the line.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return toml_tables(path.read_text(encoding="utf-8-sig"), str(path), error)
     except FileNotFoundError as exc:
         raise error(f"no file {path}", "check the path") from exc
     except OSError as exc:
         raise error(f"cannot read {path} ({exc.strerror})", "check the path and its permissions") from exc
     except UnicodeDecodeError as exc:
         raise error(f"{path} is not a text file", "give a UTF-8 TOML file") from exc
+
+
+def toml_tables(text: str, where: str, error: type[EdgeError] = ConfigError) -> dict[str, Any]:
+    """Return the tables of a TOML text; `where` names it in errors.
+
+    Raises: `error`, naming the line for bad syntax.
+    """
+    try:
+        return tomllib.loads(text)
     except RecursionError as exc:
-        raise error(f"{path} nests too deeply", "write it flat") from exc
+        raise error(f"{where} nests too deeply", "write it flat") from exc
     except tomllib.TOMLDecodeError as exc:
-        raise error(f"{path} is not valid TOML ({exc})", "correct that line") from exc
+        raise error(f"{where} is not valid TOML ({exc})", "correct that line") from exc
 
 
 def toml_value(text: str) -> Any:

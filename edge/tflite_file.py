@@ -7,13 +7,13 @@ module, so it works beside any of them.
 import math
 import mmap
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from edge.flatbuffer import Table, root
+from edge.zips import DAMAGED_ZIP
 
 __all__ = [
     "MAX_TEXT_BYTES",
@@ -30,7 +30,7 @@ __all__ = [
 MAX_TEXT_BYTES = 4 << 20
 MAX_FILES = 64
 
-_BAD_ZIP = (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+_BAD_ZIP = (OSError, ValueError, *DAMAGED_ZIP)
 _OPERATOR_CODES, _SUBGRAPHS, _BUFFERS, _METADATA = 1, 2, 4, 6
 _PIXEL_OFFSETS = {3: 0, 9: -128}  # TensorType UINT8, INT8: stored value of a pixel minus the pixel
 

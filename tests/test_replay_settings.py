@@ -200,7 +200,7 @@ def test_a_recording_whose_settings_cannot_be_read_says_so(tmp_path, pictures, m
     config = RunConfig(model="face", thresholds=Thresholds(score=0.6), tracking=TrackingSection())
     path = record(tmp_path / "x.mcap", pictures[:6], config, {})
     assert main(["-q", "replay", str(path)]) == 0
-    assert "settings in the recording are of format '7'" in capsys.readouterr().out
+    assert "settings in the recording is of format '7'" in capsys.readouterr().out
     main(["-q", "replay", str(path), "--expect"])
     output = capsys.readouterr()
     assert "of format '7'" in output.out

@@ -21,6 +21,7 @@ from edge.publishers.access import ListenOptions, check_access, listen_options, 
 from edge.publishers.base import PublisherBase
 from edge.publishers.handover import Handover
 from edge.publishers.listening import listening_socket
+from edge.publishers.newcomers import Newcomers, Refusal, hang_up
 from edge.publishers.origin import origin_allowed
 from edge.publishers.session import Channel, ClientCounts
 from edge.publishers.websocket_reader import WebSocketReader, token_of
@@ -86,7 +87,7 @@ class WebSocketPublisher(PublisherBase):
         self._channel = Channel(options, self._encode)
         self._origins = [origin.strip() for origin in options.origins.split(",") if origin.strip()]
         self._readers: set[WebSocketReader] = set()
-        self._beginning: set[web.RequestHandler] = set()
+        self._beginning = Newcomers()
         self._logged_s = 0.0
         self._handover = Handover()
         self._loop = asyncio.new_event_loop()
@@ -158,8 +159,7 @@ class WebSocketPublisher(PublisherBase):
         while self._readers and time.monotonic() < goodbye:
             await asyncio.sleep(0.005)
         for connection in site.connections:
-            if connection.transport is not None:
-                connection.transport.abort()
+            hang_up(connection)
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for task in rest:
             task.cancel()
@@ -176,17 +176,8 @@ class WebSocketPublisher(PublisherBase):
         """Return who deals with a new connection: nobody, where too many are no readers yet."""
         self.failure = ""
         if len(self._beginning) >= _MOST_BEGINNING:  # those that are gone again count until their time is over
-            return _Refusal()
-        connection = site()
-        self._beginning.add(connection)
-        self._loop.call_later(_REQUEST_WITHIN_S, self._expect_request, connection)
-        return connection
-
-    def _expect_request(self, connection: web.RequestHandler) -> None:
-        if connection in self._beginning:
-            self._beginning.discard(connection)
-            if connection.transport is not None:
-                connection.transport.abort()
+            return Refusal()
+        return self._beginning.let_in(site(), _REQUEST_WITHIN_S)
 
     def _offer(self) -> None:
         """Give every reader what the loop has handed over."""
@@ -213,7 +204,7 @@ class WebSocketPublisher(PublisherBase):
         if (answer := self._other_answer(request)) is not None:
             answer.force_close()
             return answer
-        self._beginning.discard(request.protocol)
+        self._beginning.asked(request.protocol)
         ws = web.WebSocketResponse(
             timeout=_GOODBYE_S,
             heartbeat=_PING_S,
@@ -273,13 +264,6 @@ class WebSocketPublisher(PublisherBase):
         if reason and now - self._logged_s > _LOG_PERIOD_S:
             self._logged_s = now
             log.warning("%s: hung up on %s: %s", self.address, address, reason)
-
-
-class _Refusal(asyncio.Protocol):
-    """Hangs up at once."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
 
 
 def _options(uri: Uri) -> WebSocketOptions:

@@ -14,6 +14,7 @@ from edge.config import WebSection
 from edge.health import Health
 from edge.pipeline import Pipeline
 from edge.publishers.listening import listening_socket
+from edge.publishers.newcomers import Newcomers, Refusal, hang_up
 from edge.updates import Updater
 from edge.uri import parse_uri
 from edge.web.api import Api
@@ -78,7 +79,7 @@ class LivePage:
             Live(gate, self._audience, state),
             Api(gate, pipeline, control, state, self._audience, power),
         )
-        self._beginning: set[web.RequestHandler] = set()
+        self._beginning = Newcomers()
         self._thread = threading.Thread(target=self._run, name="live page", daemon=True)
 
     def __enter__(self) -> "LivePage":
@@ -132,8 +133,7 @@ class LivePage:
         done, _ = await asyncio.wait({asyncio.ensure_future(part) for part in work}, return_when="FIRST_COMPLETED")
         server.close()
         for connection in runner.server.connections if runner.server else ():
-            if connection.transport is not None:
-                connection.transport.abort()
+            hang_up(connection)
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for task in rest:
             task.cancel()
@@ -145,7 +145,7 @@ class LivePage:
     async def _note_request(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        self._beginning.discard(request.protocol)
+        self._beginning.asked(request.protocol)
         try:
             return await handler(request)
         except (web.HTTPException, ConnectionError):
@@ -158,17 +158,8 @@ class LivePage:
         """Return who deals with a new connection: nobody, where there are too many."""
         server = runner.server
         if server is None or len(server.connections) >= _MOST_CONNECTIONS:
-            return _Refusal()
-        connection = server()
-        self._beginning.add(connection)
-        self._loop.call_later(_REQUEST_WITHIN_S, self._expect_request, connection)
-        return connection
-
-    def _expect_request(self, connection: web.RequestHandler) -> None:
-        if connection in self._beginning:
-            self._beginning.discard(connection)
-            if connection.transport is not None:
-                connection.transport.abort()
+            return Refusal()
+        return self._beginning.let_in(server(), _REQUEST_WITHIN_S)
 
     async def _collect(self) -> None:
         """Now and then what else is needed than what the loop does anyway."""
@@ -177,10 +168,3 @@ class LivePage:
             self._metrics.collect()
             if self._audience.count:
                 await self._power.look()
-
-
-class _Refusal(asyncio.Protocol):
-    """Hangs up at once."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()

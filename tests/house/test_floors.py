@@ -8,7 +8,7 @@ from tree import modules
 from edge.registry import PLUGS
 
 FLOORS = {
-    0: "errors board clock files frame tensor boxes detections locations events timings",
+    0: "errors board clock files zips frame tensor boxes detections locations events timings",
     1: "structs toml_text uri manifest config geometry_config run_settings registry wire "
     "flatbuffer tflite_file ultralytics embedded fetch catalogue slots signatures bundle recording",
     2: "sources preprocess engines decoders nms tracking geometry publishers",

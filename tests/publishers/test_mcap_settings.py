@@ -78,7 +78,7 @@ def test_neither_addresses_nor_passwords_are_written():
     ("change", "said"),
     [
         ({"format": "2"}, "of format '2'"),
-        ({"settings": "thresholds = ["}, "damaged"),
+        ({"settings": "thresholds = ["}, "is not valid TOML"),
         ({"settings": "[thresholds]\nscores = 1"}, "unknown key 'scores'"),
         ({"settings": ""}, "thresholds"),
         ({"fits": "many"}, "fits"),

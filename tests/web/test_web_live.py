@@ -155,7 +155,8 @@ def test_one_that_does_not_read_holds_up_nobody(tmp_path):
                 await tab.ask(picture=True)
                 await tab.next("picture")
             before = run.pipeline.timings.count
-            await tab.next("state")
+            for _ in range(5):  # the first ones may have waited here already
+                await tab.next("state")
             assert run.pipeline.timings.count > before
 
     with LiveRun(tmp_path, WebSection(listen="127.0.0.1:0", picture_hz=60)) as run:
