@@ -169,7 +169,7 @@ def _link(slot: Path, mark: str, version: Path) -> None:
 
 
 def verified(bundle: Path) -> str:
-    """Return the id of a bundle whose targets' files are what its manifest says: it is made of all its files.
+    """Return the id of a bundle whose targets' files are what its manifest says: it stands for all its files.
 
     Raises: ManifestError for a file without a hash or with another one.
     """
@@ -180,7 +180,8 @@ def verified(bundle: Path) -> str:
                 f"target '{name}' has no sha256 in {bundle / _MANIFEST}", "add it, or convert the model with Harrier"
             )
         verify_file(bundle / target.file, target.sha256)
-    files = sorted(path for path in bundle.rglob("*") if path.is_file())  # labels, which no manifest hashes, too
+    named = {bundle / target.file for target in manifest.targets.values()}  # just read, and hashed in the manifest
+    files = sorted(path for path in bundle.rglob("*") if path.is_file() and path not in named)  # labels, for one
     listed = "\n".join(f"{sha256_of(path)} {path.relative_to(bundle)}" for path in files)
     return hashlib.sha256(os.fsencode(listed)).hexdigest()[:12]
 
