@@ -4,7 +4,7 @@ import asyncio
 
 from aiohttp import web
 
-__all__ = ["Newcomers", "Refusal", "hang_up"]
+__all__ = ["Newcomers", "TurnedAway", "hang_up"]
 
 
 class Newcomers:
@@ -32,7 +32,7 @@ class Newcomers:
             hang_up(connection)
 
 
-class Refusal(asyncio.Protocol):
+class TurnedAway(asyncio.Protocol):
     """Hangs up at once: for who comes when there is no room."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -21,7 +21,7 @@ from edge.publishers.access import ListenOptions, check_access, listen_options, 
 from edge.publishers.base import PublisherBase
 from edge.publishers.handover import Handover
 from edge.publishers.listening import listening_socket
-from edge.publishers.newcomers import Newcomers, Refusal, hang_up
+from edge.publishers.newcomers import Newcomers, TurnedAway, hang_up
 from edge.publishers.origin import origin_allowed
 from edge.publishers.session import Channel, ClientCounts
 from edge.publishers.websocket_reader import WebSocketReader, token_of
@@ -176,7 +176,7 @@ class WebSocketPublisher(PublisherBase):
         """Return who deals with a new connection: nobody, where too many are no readers yet."""
         self.failure = ""
         if len(self._beginning) >= _MOST_BEGINNING:  # those that are gone again count until their time is over
-            return Refusal()
+            return TurnedAway()
         return self._beginning.let_in(site(), _REQUEST_WITHIN_S)
 
     def _offer(self) -> None:

@@ -14,7 +14,7 @@ from edge.config import WebSection
 from edge.health import Health
 from edge.pipeline import Pipeline
 from edge.publishers.listening import listening_socket
-from edge.publishers.newcomers import Newcomers, Refusal, hang_up
+from edge.publishers.newcomers import Newcomers, TurnedAway, hang_up
 from edge.updates import Updater
 from edge.uri import parse_uri
 from edge.web.api import Api
@@ -158,7 +158,7 @@ class LivePage:
         """Return who deals with a new connection: nobody, where there are too many."""
         server = runner.server
         if server is None or len(server.connections) >= _MOST_CONNECTIONS:
-            return Refusal()
+            return TurnedAway()
         return self._beginning.let_in(server(), _REQUEST_WITHIN_S)
 
     async def _collect(self) -> None:
