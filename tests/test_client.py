@@ -241,7 +241,8 @@ def test_a_token_opens_the_publisher_and_a_wrong_one_is_told():
 
 def test_credit_asks_for_one_result_at_a_time(publisher):
     with edge.connect(publisher.address, credit=True) as connection:
-        wait_until(lambda: publisher.client_count)
+        sessions = publisher._clients.values()
+        wait_until(lambda: [one for one in sessions if one.session and one.session.credits is not None])  # it has asked
         got = []
         for seq in range(40):
             publisher.send(result(seq))
