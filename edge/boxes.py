@@ -6,12 +6,11 @@ __all__ = ["area", "iou_one_to_many", "xyxy_from_cxcywh"]
 
 
 def xyxy_from_cxcywh(cxcywh: np.ndarray) -> np.ndarray:
-    """Return (N, 4) float32 xyxy corners of (N, 4) float32 centre boxes; a new array."""
+    """Turn (N, 4) float32 centre boxes into xyxy corners in place, and return the same array."""
     half = cxcywh[:, 2:] * np.float32(0.5)
-    xyxy = np.empty_like(cxcywh)
-    np.subtract(cxcywh[:, :2], half, out=xyxy[:, :2])
-    np.add(cxcywh[:, :2], half, out=xyxy[:, 2:])
-    return xyxy
+    np.add(cxcywh[:, :2], half, out=cxcywh[:, 2:])
+    np.subtract(cxcywh[:, :2], half, out=cxcywh[:, :2])
+    return cxcywh
 
 
 def area(xyxy: np.ndarray) -> np.ndarray:

@@ -1,8 +1,8 @@
 """One camera frame and what is known about when it was taken."""
 
-from dataclasses import dataclass
 from typing import Literal
 
+import msgspec
 import numpy as np
 
 __all__ = ["Frame", "FrameInfo", "TimestampQuality"]
@@ -16,8 +16,7 @@ generated: a file or synthetic source, stamped when its frame was due.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class FrameInfo:
+class FrameInfo(msgspec.Struct, frozen=True, gc=False):
     """What is known about one frame, without its pixels.
 
     seq counts captured frames of one source from 0, dropped ones included, so gaps show drops.
@@ -34,8 +33,7 @@ class FrameInfo:
     frame_ref: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(msgspec.Struct, frozen=True, gc=False):
     """Pixels and their stamp; `image` is (H, W, 3) uint8 in BGR order.
 
     The source owns `image` and refills it: it is valid until the next read of that source. Who keeps it copies it.

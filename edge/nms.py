@@ -77,6 +77,9 @@ def suppress(candidates: Detections, into: Detections, settings: NmsSettings) ->
     if settings.method in ("linear", "gaussian"):
         _soft(candidates, into, settings, limit)
         return
+    if settings.method == "hard" and not settings.max_per_class and n <= SMALLEST_BLOCK:
+        into.take(candidates, _hard_of_few(candidates, settings)[:limit])
+        return
     order = np.argsort(-candidates.scores[:n], kind="stable")
     if settings.method == "weighted":
         groups = _groups(candidates, order, settings, limit)
@@ -97,7 +100,8 @@ def _hard(candidates: Detections, order: np.ndarray, settings: NmsSettings, limi
     n = len(order)
     if n < 2:
         return order[:limit]
-    apart = _xywh_apart(candidates, order, settings.class_agnostic)
+    xyxy, class_ids = candidates.xyxy.take(order, axis=0), candidates.class_ids.take(order)
+    apart = _xywh_apart(xyxy, class_ids, settings.class_agnostic)
     threshold = settings.iou_threshold + IOU_TOLERANCE
     block = max(SMALLEST_BLOCK, 2 * limit)
     kept = _kept_of(apart[:block], threshold)  # positions in `order`
@@ -113,21 +117,35 @@ def _hard(candidates: Detections, order: np.ndarray, settings: NmsSettings, limi
     return order[kept[:limit]]
 
 
+def _hard_of_few(candidates: Detections, settings: NmsSettings) -> np.ndarray:
+    """What `_hard` gives without bounds, in one call of OpenCV's routine, which then does the ordering, too."""
+    n = candidates.count
+    scores = candidates.scores[:n]
+    if n < 2 or scores.item(scores.argmin()) <= 0:  # a score of 0 would be dropped
+        order = np.argsort(-scores, kind="stable")
+        return _hard(candidates, order, settings, n)
+    apart = _xywh_apart(candidates.xyxy[:n], candidates.class_ids[:n], settings.class_agnostic)
+    return _suppressed(apart, scores, settings.iou_threshold + IOU_TOLERANCE)
+
+
 def _kept_of(xywh: np.ndarray, threshold: float) -> np.ndarray:
     """Positions that greedy NMS keeps of (N, 4) float64 boxes given best first."""
     # ranks stand for scores, which OpenCV drops at 0
-    ranks = np.arange(len(xywh), 0, -1, dtype=np.float32)
-    return np.asarray(cv2.dnn.NMSBoxes(xywh, ranks, 0.0, threshold))  # type: ignore[arg-type]
+    return _suppressed(xywh, np.arange(len(xywh), 0, -1, dtype=np.float32), threshold)
 
 
-def _xywh_apart(candidates: Detections, order: np.ndarray, class_agnostic: bool) -> np.ndarray:
-    """(N, 4) float64 xywh of the ordered candidates; each class, and each empty box, in a place of its own."""
-    xywh = candidates.xyxy.take(order, axis=0).astype(np.float64)
+def _suppressed(xywh: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
+    return np.asarray(cv2.dnn.NMSBoxes(xywh, scores, 0.0, threshold))  # type: ignore[arg-type]
+
+
+def _xywh_apart(xyxy: np.ndarray, class_ids: np.ndarray, class_agnostic: bool) -> np.ndarray:
+    """(N, 4) float64 xywh of (N, 4) xyxy; each class, and each empty box, in a place of its own."""
+    xywh = xyxy.astype(np.float64)
     size = xywh[:, 2:]
     size -= xywh[:, :2]
     if not class_agnostic:
-        xywh[:, 0] += candidates.class_ids.take(order) * CLASS_STEP_PX
-    if size.min() < THINNEST_PX:
+        xywh[:, 0] += class_ids * CLASS_STEP_PX
+    if size.item(size.argmin()) < THINNEST_PX:
         empty = (size < THINNEST_PX).any(axis=1)
         xywh[empty] = 1.0
         xywh[empty, 0] = -CLASS_STEP_PX - 2.0 * np.arange(np.count_nonzero(empty))

@@ -47,7 +47,7 @@ class TensorSpec:
     def dequantize(self, stored: np.ndarray) -> np.ndarray:
         """Return `stored` (any shape, this tensor's dtype) as new float32 real values; float32 passes through."""
         if self.quantization is None:
-            return stored.astype(np.float32, copy=False)
+            return stored if stored.dtype == np.float32 else stored.astype(np.float32)
         real = stored.astype(np.float32)
         real -= np.float32(self.quantization.zero_point)
         real *= np.float32(self.quantization.scale)

@@ -25,6 +25,9 @@ class Stage(IntEnum):
     PUBLISH = 7
 
 
+_NO_TIME = (0,) * len(Stage)
+
+
 class StageTimings:
     """Stage times, wall time and capture-to-publish age of the last `capacity` steps.
 
@@ -38,7 +41,7 @@ class StageTimings:
         self._wall = np.zeros(capacity, np.int64)
         self._age = np.zeros(capacity, np.int64)
         self._start = self._last = 0
-        self._row = np.zeros(len(Stage), np.int64)
+        self._row = list(_NO_TIME)  # numpy would take microseconds for each number
         self._open = False
         self._ended: tuple[Stage | None, int] = (None, 0)
 
@@ -46,7 +49,7 @@ class StageTimings:
         """Begin a step, or go on with one that got no frame: its waiting belongs to the next frame."""
         if not self._open:
             self._open = True
-            self._row[:] = 0
+            self._row = list(_NO_TIME)
             self._start = self._last = monotonic_ns()
 
     def lap(self, stage: Stage) -> None:

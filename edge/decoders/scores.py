@@ -107,6 +107,7 @@ class CandidateScores:
         self._gate_spec = objectness.spec if objectness else self._best_spec
         self._mask = np.empty(scores.rows, bool)
         self._best = np.empty(scores.rows, self._best_spec.dtype)
+        self._numbers = np.arange(scores.rows)
         self._threshold = math.nan
 
     def select(
@@ -133,18 +134,22 @@ class CandidateScores:
             else:
                 near = view[rows]
                 ids = near.argmax(axis=1)
-                best = near.max(axis=1)
+                best = near[self._numbers[: len(rows)], ids]
             scores, finite = self._with_objectness(gates[rows], best)
         good = scores >= np.float32(threshold)
-        good &= finite
+        if finite is not None:
+            good &= finite
         if np.count_nonzero(good) < len(good):
             rows, scores, ids = rows[good], scores[good], None if ids is None else ids[good]
+        if len(rows) and not scores.item(scores.argmax()) <= 1:  # seldom: these are no probabilities
+            good = np.isfinite(scores)
+            rows, scores, ids = rows[good], np.minimum(scores[good], np.float32(1)), None if ids is None else ids[good]
         if len(rows) > limit:
             chosen = strongest(scores, limit)
             rows, scores, ids = rows[chosen], scores[chosen], None if ids is None else ids[chosen]
         if ids is None:
             ids = view[rows].argmax(axis=1) if view.shape[1] > 1 else np.zeros(len(rows), np.int64)
-        return rows, np.minimum(scores, np.float32(1)), ids
+        return rows, scores, ids
 
     def _best_of(self, view: np.ndarray) -> np.ndarray:
         return np.max(view, axis=1, out=self._best) if view.shape[1] > 1 else view[:, 0]
@@ -153,14 +158,17 @@ class CandidateScores:
         np.greater_equal(values, self._stored, out=self._mask)
         return self._mask.nonzero()[0]
 
-    def _real(self, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _real(self, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Scores, and whether what made them is finite; None where the score itself tells."""
         real = self._best_spec.dequantize(stored)
-        return (sigmoid(real) if self._logits else real), np.isfinite(real)
+        return (sigmoid(real), np.isfinite(real)) if self._logits else (real, None)
 
-    def _with_objectness(self, gates: np.ndarray, best: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _with_objectness(self, gates: np.ndarray, best: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        finite = None
         objectness = self._gate_spec.dequantize(gates)
         classes = self._best_spec.dequantize(best)
-        finite = np.isfinite(objectness + classes)
+        if self._logits or self._powers != (1.0, 1.0):
+            finite = np.isfinite(objectness + classes)
         if self._logits:
             objectness, classes = sigmoid(objectness), sigmoid(classes)
         if self._powers != (1.0, 1.0):

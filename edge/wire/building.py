@@ -245,19 +245,21 @@ def _records(
     class_ids, tracks = detections.class_ids[:n].tolist(), detections.track_ids[:n].tolist()
     keypoints = [None] * n if points is None else points[:n].astype(np.float64).round(2).tolist()
     figures = _figures(detections, n, max(age_s, 0.0))  # a recording may run ahead of its frames
-    places: Sequence[tuple[Any, ...]] = locations.rows() if locations else [Location()] * n
-    return [
-        DetectionRecord(
-            labels[c] if c < known else str(c), c, score, box, track if track >= 0 else None, shape, *motion, *place
-        )
-        for c, track, shape, (box, score, motion), place in zip(
-            class_ids, tracks, keypoints, figures, places, strict=True
-        )
+    common: list[tuple[Any, ...]] = [
+        (labels[c] if c < known else str(c), c, row[4], row[:4], track if track >= 0 else None, shape)
+        for c, track, shape, row in zip(class_ids, tracks, keypoints, figures, strict=True)
     ]
+    if detections.motion is None and locations is None:
+        return [DetectionRecord(*one) for one in common]
+    moving: Sequence[tuple[Any, ...]] = [_STILL] * n
+    if detections.motion is not None:
+        moving = [(row[5:7], row[7], row[8:12], row[12], row[13] or None) for row in figures]
+    places: Sequence[tuple[Any, ...]] = locations.rows() if locations else [Location()] * n
+    return [DetectionRecord(*one, *motion, *place) for one, motion, place in zip(common, moving, places, strict=True)]
 
 
-def _figures(detections: Detections, n: int, age_s: float) -> list[tuple[Any, float, tuple[Any, ...]]]:
-    """Of each its box, its score, and what a DetectionRecord has from velocity_px_s to unseen_ms; rounded in one go."""
+def _figures(detections: Detections, n: int, age_s: float) -> list[list[float]]:
+    """Of each its box, its score and, where it moves, velocity_px_s to unseen_ms in order; rounded in one go."""
     motion = detections.motion
     values = np.empty((n, 5 if motion is None else len(_PARTS)))  # float32 would print 17 digits
     values[:, :4] = detections.xyxy[:n]
@@ -266,11 +268,7 @@ def _figures(detections: Detections, n: int, age_s: float) -> list[tuple[Any, fl
         values[:, 5:13] = _moving(detections.xyxy[:n], motion.told[:n], age_s)
         np.multiply(motion.unseen_s[:n], 1e3, out=values[:, 13])
     values *= (parts := _PARTS[: values.shape[1]])
-    np.rint(values, out=values)
-    values /= parts
-    if motion is None:
-        return [(row[:4], row[4], _STILL) for row in values.tolist()]
-    return [(row[:4], row[4], (row[5:7], row[7], row[8:12], row[12], row[13] or None)) for row in values.tolist()]
+    return (np.rint(values, out=values) / parts).tolist()
 
 
 def _moving(xyxy: np.ndarray, told: np.ndarray, age_s: float) -> np.ndarray:
