@@ -87,6 +87,15 @@ def test_numbers_that_are_not_finite_are_never_published():
     assert np.isfinite(into.xyxy[: into.count]).all()
 
 
+def test_even_a_threshold_of_0_lets_nothing_through_that_is_not_finite():
+    whole = np.full((1, CELLS, 5 + CLASSES), 0.5, np.float32)
+    decoder = FastestdetDecoder(context([tensor("out", whole, "float32")], {"raw": "out"}, SIZE, 0.0))
+    whole[0, 1, 0], whole[0, 2, 5:] = -math.inf, -math.inf
+    into = Detections(1000)
+    decoder.decode([whole], into)
+    assert into.count == CELLS - 2
+
+
 def test_wrong_shapes_are_named():
     t = tensor("out", np.zeros((1, 11, 5, 6)), "float32")
     with pytest.raises(ManifestError, match=r"\(1, 11, 5, 6\)"):
