@@ -78,20 +78,23 @@ class _Whole:
         self._counts: dict[int, int] = defaultdict(int)
         self._indexes: dict[int, MessageIndex] = {}  # of the last chunk
         self._metadata: list[MetadataIndex] = []
-        file.seek(self.size_bytes)
+        file.seek(at := self.size_bytes)
+        sound = True  # until a damaged chunk, and again from the next whole one on
         while True:
             head = file.read(_HEAD_BYTES)
             length = int.from_bytes(head[1:], "little")
-            if len(head) < _HEAD_BYTES or head[0] not in _KNOWN or self.size_bytes + _HEAD_BYTES + length > size_bytes:
+            if len(head) < _HEAD_BYTES or head[0] not in _KNOWN or at + _HEAD_BYTES + length > size_bytes:
                 return
             body = file.read(length)
-            if head[0] == Opcode.CHUNK and not self._take_chunk(body):
-                return
-            if head[0] == Opcode.MESSAGE_INDEX:
-                self._take_index(MessageIndex.read(ReadDataStream(BytesIO(body))), len(head) + length)
-            if head[0] == Opcode.METADATA:
-                self._take_metadata(body)
-            self.size_bytes += len(head) + length
+            if head[0] == Opcode.CHUNK:
+                sound = self._take_chunk(body, at)
+            elif sound and head[0] == Opcode.MESSAGE_INDEX:
+                self._take_index(MessageIndex.read(ReadDataStream(BytesIO(body))), at, len(head) + length)
+            elif sound and head[0] == Opcode.METADATA:
+                self._take_metadata(body, at)
+            at += len(head) + length
+            if sound:
+                self.size_bytes = at
 
     def end(self) -> bytes:
         """The records that end the file; where the last chunk's indexes are torn, they come first, anew."""
@@ -116,16 +119,16 @@ class _Whole:
         Footer(summary_start=start, summary_offset_start=0, summary_crc=0).write(made)
         return made.end() + MAGIC
 
-    def _take_chunk(self, body: bytes) -> bool:
-        """Take note of a chunk; False where it is damaged: nothing behind it is looked at."""
+    def _take_chunk(self, body: bytes, at: int) -> bool:
+        """Take note of the chunk at this offset; False where it is damaged, or says nothing without one that is."""
         try:
             chunk = Chunk.read(ReadDataStream(BytesIO(body)))
             stream, length = get_chunk_data_stream(chunk, validate_crc=True)
         except BROKEN:
             return False
-        self._indexes = {}
+        indexes: dict[int, MessageIndex] = {}
         while stream.count < length:
-            at, opcode, size = stream.count, stream.read1(), stream.read8()
+            place, opcode, size = stream.count, stream.read1(), stream.read8()
             if opcode == Opcode.SCHEMA:
                 schema = Schema.read(stream)
                 self._schemas[schema.id] = schema
@@ -134,14 +137,18 @@ class _Whole:
                 self._channels[channel.id] = channel
             elif opcode == Opcode.MESSAGE:
                 message = Message.read(stream, size)
-                index = self._indexes.setdefault(message.channel_id, MessageIndex(message.channel_id, []))
-                index.records.append((message.log_time, at))
-                self._counts[message.channel_id] += 1
+                index = indexes.setdefault(message.channel_id, MessageIndex(message.channel_id, []))
+                index.records.append((message.log_time, place))
             else:
                 stream.read(size)
+        if not indexes.keys() <= self._channels.keys():
+            return False
+        self._indexes = indexes
+        for channel, index in indexes.items():
+            self._counts[channel] += len(index.records)
         self._chunks.append(
             ChunkIndex(
-                chunk_start_offset=self.size_bytes,
+                chunk_start_offset=at,
                 chunk_length=_HEAD_BYTES + len(body),
                 compression=chunk.compression,
                 compressed_size=len(chunk.data),
@@ -154,15 +161,15 @@ class _Whole:
         )
         return True
 
-    def _take_index(self, index: MessageIndex, size_bytes: int) -> None:
+    def _take_index(self, index: MessageIndex, at: int, size_bytes: int) -> None:
         if self._chunks:
-            self._chunks[-1].message_index_offsets[index.channel_id] = self.size_bytes
+            self._chunks[-1].message_index_offsets[index.channel_id] = at
             self._chunks[-1].message_index_length += size_bytes
 
-    def _take_metadata(self, body: bytes) -> None:
+    def _take_metadata(self, body: bytes, at: int) -> None:
         with suppress(*BROKEN):  # one that nobody can read needs no index
             name = Metadata.read(ReadDataStream(BytesIO(body))).name
-            self._metadata.append(MetadataIndex(self.size_bytes, _HEAD_BYTES + len(body), name))
+            self._metadata.append(MetadataIndex(at, _HEAD_BYTES + len(body), name))
 
     def _statistics(self) -> Statistics:
         return Statistics(

@@ -147,6 +147,28 @@ def test_a_flipped_bit_costs_its_chunk_and_no_other(tmp_path, whole):
     assert max(lost) - min(lost) == len(lost) - 1 < 40
 
 
+def test_a_crashed_file_that_is_damaged_in_its_middle_keeps_what_comes_behind_it(tmp_path, whole):
+    path = tmp_path / "bad.mcap"
+    chunks = [
+        record.data for record in StreamReader(BytesIO(whole), emit_chunks=True).records if isinstance(record, Chunk)
+    ]
+    cut = whole[: whole.index(chunks[-1]) + len(chunks[-1]) // 2]
+    kept = []
+    for chunk in chunks[1:-1]:  # the first one says what the topics are
+        at = cut.index(chunk) + len(chunk) // 2
+        path.write_bytes(cut[:at] + bytes([cut[at] ^ 0x10]) + cut[at + 1 :])
+        before = [(m.topic, m.sequence) for m in Recording(path)]
+        assert finish_cut(path)
+        assert [(m.topic, m.sequence) for m in Recording(path)] == before
+        with path.open("rb") as file:
+            reader = SeekingReader(file, validate_crcs=True)
+            found = [(channel.topic, m.sequence) for _, channel, m in reader.iter_messages()]
+            assert reader.get_summary().statistics.message_count == len(found)
+        assert sorted(found) == sorted(before)
+        kept.append(len(before))
+    assert min(kept) > 0
+
+
 def test_a_file_that_is_being_written_is_not_finished_by_another(tmp_path):
     disk = DiskWriter(RecordingFolder(tmp_path, "a", 0, 0), writing(), on=True)
     disk.put(entry_of(0))
