@@ -88,18 +88,15 @@ def yolox(shared: Path) -> None:
         network.setInput(letterbox(frames[i % len(frames)]))
         return detections(network.forward()[0])
 
-    times = take_turns(
-        {
-            "Harrier": lambda i: pipeline.step(),
-            "ONNX Runtime alone (no pre- and post-)": lambda i: alone.run(None, {"images": prepared[i % len(frames)]}),
-            "ONNX Runtime + plain numpy": lambda i: detections(
-                plain.run(None, {"images": letterbox(frames[i % len(frames)])})[0][0]
-            ),
-            "OpenCV DNN + plain numpy": opencv,
-        },
-        ROUNDS,
-    )
-    show("YOLOX-Nano 416, 640x480, 20 pictures", times, "Harrier")
+    contestants = {
+        "Harrier": lambda i: pipeline.step(),
+        "ONNX Runtime alone (no pre- and post-)": lambda i: alone.run(None, {"images": prepared[i % len(frames)]}),
+        "ONNX Runtime + plain numpy": lambda i: detections(
+            plain.run(None, {"images": letterbox(frames[i % len(frames)])})[0][0]
+        ),
+        "OpenCV DNN + plain numpy": opencv,
+    }
+    show_turns("YOLOX-Nano 416", contestants)
 
 
 def yolox_litert(shared: Path, bundle: Path) -> None:
@@ -131,7 +128,13 @@ def yolox_litert(shared: Path, bundle: Path) -> None:
         "LiteRT alone (no pre- and post-)": alone,
         "LiteRT + plain numpy": plain,
     }
-    show("YOLOX-Nano 416 in LiteRT, 640x480, 20 pictures", take_turns(contestants, ROUNDS), "Harrier")
+    show_turns("YOLOX-Nano 416 in LiteRT", contestants)
+
+
+def show_turns(title: str, contestants: dict[str, Callable[[int], object]]) -> None:
+    """Measure turns of one picture and of all twenty."""
+    for turn in (1, 20):
+        show(f"{title}, 640x480, turns of {turn}", take_turns(contestants, ROUNDS, turn=turn), "Harrier")
 
 
 def camera_frames(shared: Path) -> list[np.ndarray]:

@@ -83,7 +83,9 @@ def until_seen(publisher: ZenohPublisher, reader: Reader) -> None:
         assert time.monotonic() < deadline, f"nothing arrived within {DEADLINE_S} s"
         publisher.send(result(0))
         time.sleep(0.02)
-    time.sleep(0.1)
+    publisher.send(last := result(999_999))  # behind it nothing of this is still on its way
+    forms = (encoder.encode(last), jsonl.encode(last))
+    reader.wait(lambda: reader.got[-1][1] in forms, "the last of them")
     reader.got.clear()
 
 
