@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 
-from edge.bench.results import BudgetLine, Report
+from edge.bench.results import BudgetLine, Drops, Report
 from edge.errors import ConfigError
 from edge.structs import as_struct, read_toml
 
@@ -89,9 +89,7 @@ def _measured(report: Report, name: str) -> float | None:
     if name == "throughput_fps_min":
         return min(report.soak.throughput_fps if report.soak else [s.throughput_fps.value for s in report.setups])
     if name == "dropped_percent_max":
-        return max(
-            100 * (s.drops.replaced_by_newer + s.drops.corrupt) / max(1, s.drops.captured) for s in report.setups
-        )
+        return max(_dropped_percent(setup.drops) for setup in report.setups)
     if name == "temperature_c_max":
         return max((t for t in report.series.temperature_c if t is not None), default=None)
     if name == "rss_slope_mb_per_hour_max":
@@ -108,6 +106,11 @@ def _measured(report: Report, name: str) -> float | None:
         "cpu_cores_max": resources.cpu_cores if len(report.setups) == 1 else None,
     }
     return single[name] if name in single else _latency(report, name)
+
+
+def _dropped_percent(drops: Drops) -> float:
+    lost = drops.replaced_by_newer + drops.corrupt + drops.engine_lost
+    return 100 * lost / max(1, drops.captured + drops.corrupt)  # corrupt ones are never numbered
 
 
 def _latency(report: Report, name: str) -> float | None:

@@ -4,10 +4,11 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edge.bench.family import cpu_times_s
 from edge.bench.fingerprint import governors
 from edge.bench.reading import Tool, number_in, run_tool
 from edge.bench.results import Finding
-from edge.bench.throttle import Throttle, throttle_counts, throttle_now
+from edge.bench.throttle import CPU_QUOTA, Throttle, throttle_counts, throttle_now
 
 __all__ = ["BUSY_CORES", "STEAL_SHARE", "Snapshot", "findings", "snapshot"]
 
@@ -23,7 +24,10 @@ _PI_SINCE_BOOT = 16  # the same bits, shifted: it happened since boot
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Counters of one moment, CPU times in s; None: not available. counters: events that mean throttling, by name."""
+    """Counters of one moment, CPU times in s; None: not available. counters: events that mean throttling, by name.
+
+    own_s: of this process and those it started, which belong to the measurement.
+    """
 
     total_s: float | None
     busy_s: float | None
@@ -33,12 +37,11 @@ class Snapshot:
     throttle: Throttle = field(default_factory=Throttle)
 
 
-def snapshot(root: Path = Path("/"), tool: Tool = run_tool, own_pids: tuple[int, ...] = ()) -> Snapshot:
-    """Return the machine's counters now; `own_pids` are processes that belong to the measurement beside this one."""
+def snapshot(root: Path = Path("/"), tool: Tool = run_tool) -> Snapshot:
+    """Return the machine's counters now."""
     ticks = _cpu_ticks(root)
     hz = os.sysconf("SC_CLK_TCK")
-    own = os.times()
-    own_s = own.user + own.system + own.children_user + own.children_system + sum(_process_s(pid) for pid in own_pids)
+    own_s = sum(cpu_times_s().values())
     total = busy = steal = None
     if ticks:
         user, nice, system, _idle, _iowait, irq, softirq, stolen = ticks[:8]
@@ -77,15 +80,16 @@ def _load(before: Snapshot, after: Snapshot, elapsed_s: float) -> list[Finding]:
 
 
 def _throttling(before: Snapshot, after: Snapshot, seen: Throttle) -> list[Finding]:
-    if not after.counters and not seen.states and seen.pi_flags is None:
-        return [Finding(kind="throttling", text="throttling: not available", invalidates=False), *_limits(before, seen)]
-    said = []
+    said: list[str] = []
+    found: list[Finding] = []
+    if not after.counters.keys() - {CPU_QUOTA} and not seen.states and seen.pi_flags is None:
+        found.append(Finding(kind="throttling", text="throttling: not available", invalidates=False))
     for name, value in after.counters.items():
         grown = value - before.counters.get(name, value)
         if grown > 0:
             said.append(f"{name} rose by {grown:.0f}")
     said += [f"{name} was up to {state:.0f}" for name, state in seen.states.items() if state > 0]
-    found = [Finding(kind="throttled", text=text, invalidates=True) for text in said]
+    found += [Finding(kind="throttled", text=text, invalidates=True) for text in said]
     flags = seen.pi_flags or 0
     fresh = flags & ~(before.throttle.pi_flags or 0)
     for bit, words in _PI_NOW.items():
@@ -128,11 +132,3 @@ def _cpu_ticks(root: Path) -> list[int] | None:
     except (OSError, IndexError):
         return None
     return [int(n) for n in line[1:]] if len(line) >= 9 else None
-
-
-def _process_s(pid: int) -> float:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -19,7 +19,6 @@ __all__ = [
 CONFIDENCE = 0.95
 _RESAMPLES = 400
 _MIN_VALUES = 20
-_MIN_EXCEEDANCES = 5  # fewer values beyond a percentile say nothing about its spread
 _MAX_LAG = 100
 _MAX_RESAMPLED, _PIECES = 20_000, 20  # what is resampled of more values: so many pieces, spread evenly
 
@@ -41,7 +40,16 @@ class Interval:
 def block_length(values: np.ndarray) -> int:
     """Return how many neighbours of (N,) float64 hang together: twice the autocorrelation time of their ranks.
 
-    At least the cube root of N, at most N / 5. Ranks keep one outlier from hiding the correlation.
+    At least the cube root of N, at most N / 5.
+    """
+    n = len(values)
+    return int(np.clip(np.ceil(2 * _correlation_time(values)), np.ceil(n ** (1 / 3)), max(1, n // 5)))
+
+
+def _correlation_time(values: np.ndarray) -> float:
+    """In how many of (N,) float64 there is as much to learn as in one that depends on no other.
+
+    That of their ranks, which keep one outlier from hiding the correlation.
     """
     n = len(values)
     ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable").astype(np.float64)
@@ -53,7 +61,7 @@ def block_length(values: np.ndarray) -> int:
         if rho < 0.05:
             break
         tau += 2 * rho
-    return int(np.clip(np.ceil(2 * tau), np.ceil(n ** (1 / 3)), max(1, n // 5)))
+    return tau
 
 
 def bootstrap(
@@ -80,7 +88,7 @@ def bootstrap(
 def evenly(values: np.ndarray) -> np.ndarray:
     """Return (N,) float64 as they are, or 20,000 of them: pieces from start to end, so that neighbours stay together.
 
-    For bounds only, which so many values give wide enough; a percentile itself takes them all.
+    For bounds only, which so many values give narrow enough.
     """
     if len(values) <= _MAX_RESAMPLED:
         return values
@@ -92,19 +100,24 @@ def evenly(values: np.ndarray) -> np.ndarray:
 def percentile_intervals(values: np.ndarray, percents: Sequence[float]) -> list[Interval]:
     """Return an Interval for each percentile of (N,) float64, N >= 1, in the order of time.
 
-    Without bounds where fewer than 20 values, or fewer than 5 beyond the percentile, are there.
+    The bounds are two of the values, as many ranks apart as the binomial law has it for N / autocorrelation time
+    values that do not depend on each other. No distribution is assumed. Where a bound would lie beyond the largest or
+    smallest value, there is none. Source: David and Nagaraja, "Order Statistics", section 7.1.
     """
     points = np.percentile(values, percents)
-    if len(values) < _MIN_VALUES:
-        return [Interval(float(p)) for p in points]
-    part = evenly(values)
-    low, high = bootstrap(part, lambda sample: np.percentile(sample, percents))
-    shift = points - np.percentile(part, percents)  # 0 unless only a part was resampled
-    enough = [len(values) * (100 - percent) / 100 >= _MIN_EXCEEDANCES for percent in percents]
-    return [
-        Interval(float(p), float(lo + by), float(hi + by)) if ok else Interval(float(p))
-        for p, lo, hi, by, ok in zip(points, low, high, shift, enough, strict=True)
-    ]
+    n, ordered = len(values), np.sort(values)
+    if n < _MIN_VALUES:
+        return [Interval(float(point)) for point in points]
+    tau = _correlation_time(values)
+    found = []
+    for point, share in zip(points, np.asarray(percents) / 100, strict=True):
+        reach = 1.96 * np.sqrt(n * share * (1 - share) * tau)
+        low, high = int(np.floor(n * share - reach)), int(np.ceil(n * share + reach)) + 1  # ranks from 1 on
+        if low < 1 or high > n:
+            found.append(Interval(float(point)))
+        else:
+            found.append(Interval(float(point), float(ordered[low - 1]), float(ordered[high - 1])))
+    return found
 
 
 def paired_ratio(first: Sequence[float], second: Sequence[float]) -> Interval:
@@ -138,7 +151,8 @@ def sen_slope(t: np.ndarray, y: np.ndarray) -> Interval:
     """Return the slope of y over t, both (N,) float64: the median of all pairs' slopes, with Sen's bounds.
 
     Without bounds for fewer than 8 points. Source: P. K. Sen, "Estimates of the regression coefficient based on
-    Kendall's tau", JASA 63 (1968).
+    Kendall's tau", JASA 63 (1968); the variance times the autocorrelation time of what the slope leaves over, as
+    Hamed and Rao have it, Journal of Hydrology 204 (1998).
     """
     i, j = np.triu_indices(len(t), 1)
     apart = t[j] != t[i]
@@ -149,7 +163,7 @@ def sen_slope(t: np.ndarray, y: np.ndarray) -> Interval:
     n = len(t)
     if n < 8:
         return Interval(value)
-    reach = 1.96 * np.sqrt(n * (n - 1) * (2 * n + 5) / 18)
+    reach = 1.96 * np.sqrt(n * (n - 1) * (2 * n + 5) / 18 * _correlation_time(y - value * t))
     low = int(max(0, np.floor((len(slopes) - reach) / 2)))
     high = int(min(len(slopes) - 1, np.ceil((len(slopes) + reach) / 2)))
     return Interval(value, float(slopes[low]), float(slopes[high]))

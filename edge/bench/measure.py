@@ -1,5 +1,6 @@
 """Drives the robot's own pipeline in blocks of steps and keeps every step's times."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ import numpy as np
 
 from edge.clock import monotonic_ns
 from edge.config import RunConfig
-from edge.errors import ConfigError, EndOfStreamError, SourceError, SourceTimeoutError
+from edge.errors import ConfigError, EdgeError, EndOfStreamError, EngineLostError, SourceTimeoutError
 from edge.lineup import open_lineup
 from edge.parts import open_pipeline
 from edge.pipeline import Pipeline
@@ -23,6 +24,7 @@ __all__ = ["Block", "Recording", "Totals", "measure_block", "open_second", "warm
 _CHUNK = 4096
 _SETTLE_STEPS = 2  # the first frame after a pause is as old as the pause
 _MOST_TIMEOUTS = 30  # in a row, before a source that still calls itself alive counts as silent
+_LOST_PAUSE_S, _MOST_LOST_NS = 0.1, 120 * 10**9  # while an engine is started again
 _MOST_EVENTS = 100
 
 
@@ -31,6 +33,7 @@ class Block:
     """One uninterrupted measurement of N steps: stages_ns (N, S), wall_ns (N,), age_ns (N,), t_ns (N,), int64.
 
     t_ns is when each step ended; the counts are those of this block alone. events: when, CLOCK_MONOTONIC ns, and what.
+    ran: how many frames each target ran, the preferred one first. engine_lost: frames that no engine could run.
     """
 
     stages_ns: np.ndarray
@@ -46,6 +49,8 @@ class Block:
     timeouts: int = 0
     timeout_ns: int = 0
     publisher_dropped: int = 0
+    engine_lost: int = 0
+    ran: dict[str, int] = field(default_factory=dict)
     events: list[tuple[int, str]] = field(default_factory=list)
 
     @property
@@ -75,6 +80,8 @@ class Totals:
     reconnects: int = 0
     timeouts: int = 0
     publisher_dropped: int = 0
+    engine_lost: int = 0
+    ran: dict[str, int] = field(default_factory=dict)
     stages_ns: int = 0
     stepping_s: float = 0.0
     elapsed_s: float = 0.0
@@ -90,6 +97,9 @@ class Totals:
         self.reconnects += block.reconnects
         self.timeouts += block.timeouts
         self.publisher_dropped += block.publisher_dropped
+        self.engine_lost += block.engine_lost
+        for target, frames in block.ran.items():
+            self.ran[target] = self.ran.get(target, 0) + frames
         self.stages_ns += int(block.stages_ns.sum())
         self.stepping_s += block.stepping_s
         self.elapsed_s += block.elapsed_s
@@ -122,19 +132,50 @@ class Recording:
         return np.concatenate([getattr(block, what) for block in self.blocks])
 
 
+@dataclass(slots=True)
+class _Misses:
+    """Steps that came to nothing. waited_ns: how long those since the last frame took."""
+
+    timeouts: int = 0
+    engine_lost: int = 0
+    waited_ns: int = 0
+    last: EdgeError | None = None
+    _in_a_row: int = 0
+
+    def succeed(self) -> None:
+        """A frame came through: the waiting that led to it is in its WAIT."""
+        self.waited_ns = self._in_a_row = 0
+
+    def note(self, exc: SourceTimeoutError | EngineLostError, t_step_ns: int, state: str) -> bool:
+        """Count one that began at t_step_ns, source in `state`; return whether to wait for no more."""
+        self.last, self._in_a_row = exc, self._in_a_row + 1
+        if isinstance(exc, EngineLostError):  # said already; it is being started again
+            self.engine_lost += 1
+            time.sleep(_LOST_PAUSE_S)
+            final = self.waited_ns > _MOST_LOST_NS
+        else:
+            self.timeouts += 1
+            final = state in ("lost", "closed") or self._in_a_row > _MOST_TIMEOUTS
+        self.waited_ns += monotonic_ns() - t_step_ns
+        return final
+
+
 def warm_up(pipeline: Pipeline, steps: int) -> None:
     """Take `steps` steps that nobody measures.
 
-    Raises: ConfigError when the source ends before, SourceTimeoutError when it is gone or stays silent.
+    Raises: ConfigError when the source ends before, SourceTimeoutError when it is gone or stays silent,
+    EngineLostError when the engine stays lost.
     """
-    done = timeouts = 0
+    done, misses = 0, _Misses()
     while done < steps:
+        t_step_ns = monotonic_ns()
         try:
             pipeline.step()
-            done, timeouts = done + 1, 0
-        except SourceTimeoutError:
-            timeouts += 1
-            if pipeline.source.state in ("lost", "ended", "closed") or timeouts > _MOST_TIMEOUTS:
+            done += 1
+            misses.succeed()
+        except (SourceTimeoutError, EngineLostError) as exc:
+            state = pipeline.source.state
+            if misses.note(exc, t_step_ns, "closed" if state == "ended" else state):
                 raise
         except EndOfStreamError as exc:
             raise _too_short(exc) from exc
@@ -148,33 +189,32 @@ def measure_block(
 ) -> Block:
     """Measure until `frames` steps are done, `seconds` are over or the source ends, whichever is first.
 
-    Raises: ConfigError when the source had no frame left, SourceTimeoutError when it was silent all the time.
+    Raises: ConfigError when the source had no frame left, SourceTimeoutError when it was silent all the time,
+    EngineLostError when no engine ran.
     """
     warm_up(pipeline, _SETTLE_STEPS)
     pipeline.source.poll_events()
-    before, dropped_before = pipeline.source.stats, sum(p.dropped for p in pipeline.publishers)
+    before, counts_before, misses = pipeline.source.stats, _counts(pipeline), _Misses()
     parts: list[tuple[np.ndarray, ...]] = []
     ends = np.zeros(_CHUNK, np.int64)
-    steps = timeouts = timeout_ns = 0
+    steps = 0
     laps = pipeline.timings = StageTimings(_CHUNK)
     t_start_ns = monotonic_ns()
     deadline_ns = t_start_ns + int(seconds * 1e9) if seconds else None
-    ended: SourceError | None = None
     while (frames is None or steps < frames) and (deadline_ns is None or monotonic_ns() < deadline_ns):
         t_step_ns = monotonic_ns()
         try:
             pipeline.step()
-        except SourceTimeoutError as exc:
-            timeouts, ended, timeout_ns = timeouts + 1, exc, timeout_ns + monotonic_ns() - t_step_ns
-            if pipeline.source.state in ("lost", "closed") or timeouts > _MOST_TIMEOUTS:
+        except (SourceTimeoutError, EngineLostError) as exc:
+            if misses.note(exc, t_step_ns, pipeline.source.state):
                 break
             continue
         except EndOfStreamError as exc:
-            ended = exc
+            misses.last = exc
             break
         ends[laps.count - 1] = monotonic_ns()
         steps += 1
-        timeout_ns = 0  # the waiting that led to this frame is in its WAIT; only what follows the last is apart
+        misses.succeed()
         if after_step:
             after_step(pipeline)
         if laps.count == _CHUNK:
@@ -182,12 +222,12 @@ def measure_block(
             laps = pipeline.timings = StageTimings(_CHUNK)
     t_end_ns = monotonic_ns()
     if not steps:
-        raise _too_short(ended)
+        raise _too_short(misses.last)
     parts.append((laps.stages_ns, laps.wall_ns, laps.age_ns, ends[: laps.count].copy()))
     stages, wall, age, t_ns = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     block = Block(stages, wall, age, t_ns, t_start_ns, t_end_ns)
-    block.timeouts, block.timeout_ns = timeouts, timeout_ns
-    _count(block, pipeline, before, dropped_before)
+    block.timeouts, block.engine_lost, block.timeout_ns = misses.timeouts, misses.engine_lost, misses.waited_ns
+    _count(block, pipeline, before, counts_before)
     return block
 
 
@@ -214,18 +254,26 @@ def open_second(config: RunConfig, first: Pipeline, first_config: RunConfig) -> 
         yield Pipeline(first.source, lineup, publishers, config)
 
 
-def _count(block: Block, pipeline: Pipeline, before: SourceStats, dropped_before: int) -> None:
+def _counts(pipeline: Pipeline) -> tuple[int, dict[str, int]]:
+    """How many messages were dropped so far, and how many frames each target ran."""
+    members = pipeline.lineup.members
+    return sum(p.dropped for p in pipeline.publishers), {member.target: member.frames for member in members}
+
+
+def _count(block: Block, pipeline: Pipeline, before: SourceStats, counts_before: tuple[int, dict[str, int]]) -> None:
+    dropped, ran = _counts(pipeline)
     after = pipeline.source.stats
     block.captured = after.captured - before.captured
     block.replaced = after.dropped - before.dropped
     block.corrupt = after.corrupt - before.corrupt
     block.reconnects = after.reconnects - before.reconnects
-    block.publisher_dropped = sum(p.dropped for p in pipeline.publishers) - dropped_before
+    block.publisher_dropped = dropped - counts_before[0]
+    block.ran = {target: frames - counts_before[1].get(target, 0) for target, frames in ran.items()}
     block.events = [(event.t_ns, f"{event.state} {event.reason}".strip()) for event in pipeline.source.poll_events()]
 
 
-def _too_short(exc: SourceError | None) -> SourceError | ConfigError:
-    if isinstance(exc, SourceTimeoutError):
+def _too_short(exc: EdgeError | None) -> EdgeError:
+    if isinstance(exc, (SourceTimeoutError, EngineLostError)):
         return exc
     cause = f" ({exc.cause})" if exc else ""
     return ConfigError(

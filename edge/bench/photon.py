@@ -6,6 +6,7 @@ With `terminal` the screen's own delay counts too: up to one refresh and the pan
 
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -79,12 +80,19 @@ class LedLight:
             ) from exc
 
     def switch(self, on: bool) -> None:
-        """Write the highest brightness, or 0."""
-        self._file.write_text(self._most if on else "0")
+        """Write the highest brightness, or 0.
+
+        Raises: DeviceError when it is gone.
+        """
+        try:
+            self._file.write_text(self._most if on else "0")
+        except OSError as exc:
+            raise DeviceError(f"cannot switch the light {self.name} ({exc.strerror})", "check its driver") from exc
 
     def close(self) -> None:
-        """Write what was there before."""
-        self._file.write_text(self._before or "0")
+        """Write what was there before; one that is gone is left alone."""
+        with suppress(OSError):
+            self._file.write_text(self._before or "0")
 
 
 def open_light(text: str) -> Light:
@@ -135,24 +143,17 @@ def measure_photon(
 
     on_s must be longer than the latency. The light is switched on a thread of its own, so that its moments do not
     follow the pipeline's rhythm.
-    Raises: DeviceError when the camera sees no flash.
+    Raises: DeviceError when the camera sees no flash or the light cannot be switched.
     """
     t_on_ns: list[int] = []
     done, stop = threading.Event(), threading.Event()
-    rng = np.random.default_rng()
+    trouble: list[DeviceError] = []
 
     def flash() -> None:
         try:
-            light.switch(False)
-            for _ in range(flashes):
-                if stop.wait(off_s * rng.uniform(0.5, 1.5)):
-                    return
-                light.switch(True)
-                t_on_ns.append(monotonic_ns())
-                if stop.wait(on_s):
-                    return
-                light.switch(False)
-            stop.wait(off_s)
+            _flash(light, t_on_ns, stop, flashes, on_s, off_s)
+        except DeviceError as exc:
+            trouble.append(exc)
         finally:
             done.set()
 
@@ -175,9 +176,26 @@ def measure_photon(
         stop.set()
         thread.join()
         light.close()
+    if trouble:
+        raise trouble[0]
     if not rows:
         raise DeviceError("the camera gave no frame while the light flashed", "check the source with harrier run")
     return _photon(match_flashes(t_on_ns, np.array(rows, np.int64)), len(t_on_ns), light.name)
+
+
+def _flash(light: Light, t_on_ns: list[int], stop: threading.Event, flashes: int, on_s: float, off_s: float) -> None:
+    """Flash until `stop`, and note when the light went on."""
+    rng = np.random.default_rng()
+    light.switch(False)
+    for _ in range(flashes):
+        if stop.wait(off_s * rng.uniform(0.5, 1.5)):
+            return
+        light.switch(True)
+        t_on_ns.append(monotonic_ns())
+        if stop.wait(on_s):
+            return
+        light.switch(False)
+    stop.wait(off_s)
 
 
 def _photon(seen: list[Flash], flashes: int, name: str) -> Photon:

@@ -1,5 +1,6 @@
 """The plots of the report as PNG files, for documents that take no HTML. Needs matplotlib: the extra `report`."""
 
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,14 @@ _DPI = 150
 def check_plots(folder: Path) -> None:
     """Find out, before the work, that plots cannot be drawn or kept in `folder`; write nothing.
 
-    Raises: ConfigError when it is a file, MissingBackendError without matplotlib.
+    Raises: ConfigError when it is a file or nobody may write there, MissingBackendError without matplotlib.
     """
     _figure_class()
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"cannot write into {folder} (it is a file)", "give a folder")
+    first = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not os.access(first, os.W_OK):
+        raise ConfigError(f"cannot write into {folder} (no permission)", "choose another folder")
 
 
 def write_plots(report: Report, folder: Path) -> list[Path]:
@@ -82,7 +86,7 @@ def _cdf(figure: Any, report: Report) -> None:
             ends.append(values.cdf_ms[99])
     axes.set(xlabel="ms", ylabel="% of frames", xlim=(0, 1.08 * max(ends)), title="Latency, cumulative distribution")
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncol=2, frameon=False)  # below, to cover no curve
 
 
 def _series(figure: Any, report: Report) -> None:
@@ -94,6 +98,7 @@ def _series(figure: Any, report: Report) -> None:
         ("RSS, MB", s.t_s, s.rss_mb),
     ]
     rows = [row for row in rows if any(value is not None for value in row[2])]
+    figure.set_figheight(1.6 * (1 + len(rows)))
     all_axes = figure.subplots(1 + len(rows), 1, sharex=True, squeeze=False)[:, 0]
     all_axes[0].plot(s.latency_t_s, s.latency_p50_ms, label="p50")
     all_axes[0].plot(s.latency_t_s, s.latency_max_ms, label="max", linewidth=0.8)

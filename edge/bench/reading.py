@@ -1,5 +1,6 @@
 """The machine's own files and tools; what is not there, or does not answer, is None."""
 
+import math
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -17,18 +18,19 @@ def run_tool(command: list[str]) -> str | None:
     if shutil.which(command[0]) is None:
         return None
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TOOL_TIMEOUT_S, check=False)
+        done = subprocess.run(command, capture_output=True, timeout=_TOOL_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else None
 
 
 def number_in(path: Path) -> float | None:
     """Return the number a file holds."""
     try:
-        return float(path.read_text())
+        value = float(path.read_text())
     except (OSError, ValueError):
         return None
+    return value if math.isfinite(value) else None
 
 
 def text_in(path: Path) -> str | None:

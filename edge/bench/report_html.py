@@ -51,8 +51,9 @@ def page_of(report: Report) -> str:
     body += [_cdf(report), _time_series(report), _soak(report), _photon(report), _budget(report)]
     body.append(f"<h2>Machine</h2><section>{_facts(machine_lines(report))}</section>")
     body.append(
-        "<footer>Intervals are 95 %: percentiles by moving-block bootstrap, ratios of interleaved pairs by the exact "
-        f"signed-rank bounds. Written by harrier bench, {escape(report.schema)}.</footer>"
+        "<footer>Intervals are 95 %: percentiles by order statistics, widened where neighbours are alike, ratios of "
+        "interleaved pairs by the exact signed-rank bounds. "
+        f"Written by harrier bench, {escape(report.schema)}.</footer>"
     )
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -111,8 +112,8 @@ def _setup(setup: Setup, several: bool) -> str:
         (
             "dropped",
             f"{drops.replaced_by_newer} of {drops.captured} captured, replaced by a newer frame before the pipeline "
-            f"was free; {drops.corrupt} corrupt; {drops.read_timeouts} read timeouts; {drops.reconnects} reconnects; "
-            f"{drops.publisher} messages a reader was too slow for",
+            f"was free; {drops.corrupt} corrupt; {drops.engine_lost} that no engine could run; {drops.read_timeouts} "
+            f"read timeouts; {drops.reconnects} reconnects; {drops.publisher} messages a reader was too slow for",
         ),
     ]
     power = setup.power

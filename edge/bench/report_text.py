@@ -87,8 +87,9 @@ def _setup(setup: Setup) -> str:
     lines.append(f"throughput {fps.value:.2f} frames/s {_bounds(fps, 2)}")
     lines.append(
         f"of {drops.captured} captured frames {drops.replaced_by_newer} dropped (replaced by a newer one before the "
-        f"pipeline was free), {drops.corrupt} corrupt; {drops.read_timeouts} read timeouts, {drops.reconnects} "
-        f"reconnects; publishers dropped {drops.publisher} messages (a reader was too slow)"
+        f"pipeline was free), {drops.corrupt} corrupt, {drops.engine_lost} that no engine could run; "
+        f"{drops.read_timeouts} read timeouts, {drops.reconnects} reconnects; publishers dropped {drops.publisher} "
+        "messages (a reader was too slow)"
     )
     lines.append(f"capture time stamps: {setup.timestamp_quality}")
     lines += [f"  source at {event}" for event in drops.events[:10]]

@@ -64,6 +64,7 @@ class Drops(_Struct):
     corrupt: int
     read_timeouts: int
     reconnects: int
+    engine_lost: int
     publisher: int
     events: list[str]
 
@@ -104,7 +105,7 @@ class Setup(_Struct):
 
 
 class Resources(_Struct):
-    """Of this process while it measured. cpu_cores: 1.0 is one core kept busy."""
+    """Of this process and those it started, the subscriber apart, while they measured. cpu_cores: 1.0 is one core."""
 
     rss_mb: float
     rss_peak_mb: float

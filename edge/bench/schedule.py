@@ -2,7 +2,7 @@
 
 from edge.bench.measure import Recording, measure_block
 from edge.bench.soak import WINDOWS, SoakLog
-from edge.errors import ConfigError, EdgeError, InterruptedWorkError, SourceError
+from edge.errors import EdgeError, InterruptedWorkError
 from edge.progress import Progress
 
 __all__ = ["measure_in_turns", "measure_windows"]
@@ -21,10 +21,10 @@ def measure_in_turns(recordings: list[Recording], repeats: int, frames: int | No
 
 
 def measure_windows(duration_s: float, recording: Recording) -> tuple[SoakLog, EdgeError | None]:
-    """Windows until the time is over, Ctrl-C, or the source ends or falls silent, which is returned beside the log.
+    """Windows until the time is over, Ctrl-C, or the source ends or a part fails, which is returned beside the log.
 
     Only the last window's own times stay in the recording: all of them would look like a leak.
-    Raises: InterruptedWorkError when Ctrl-C came before there was one, SourceError or ConfigError likewise.
+    Raises: InterruptedWorkError when Ctrl-C came before there was one, EdgeError likewise.
     """
     log = SoakLog(duration_s / WINDOWS)
     progress = Progress("harrier bench --soak", WINDOWS)
@@ -38,7 +38,7 @@ def measure_windows(duration_s: float, recording: Recording) -> tuple[SoakLog, E
             raise InterruptedWorkError(
                 f"{text}, nothing was written", "let it run longer, or give a shorter --soak"
             ) from exc
-        except (SourceError, ConfigError) as exc:
+        except EdgeError as exc:  # hours of numbers outweigh it
             if not recording.blocks:
                 raise
             return log, exc

@@ -9,10 +9,10 @@ from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
+from edge.bench.family import Family
 from edge.bench.fingerprint import clocks_mhz, temperatures_c
 from edge.bench.reading import Tool, number_in, run_tool, text_in
 from edge.bench.throttle import Throttle, throttle_now
-from edge.stats import rss_bytes
 
 __all__ = ["EnergyCounter", "PowerMeter", "Sample", "Sampler", "energy_over", "find_power"]
 
@@ -143,7 +143,7 @@ class Sample:
 class Sampler:
     """Samples on a thread of its own; past 4,000 samples two become one and the pace is halved.
 
-    throttle: the worst that was seen of what slows the machine down.
+    throttle: the worst that was seen of what slows the machine down. family: whose memory it is.
     """
 
     interval_s: float = 0.25
@@ -151,6 +151,7 @@ class Sampler:
     tool: Tool = run_tool
     samples: list[Sample] = field(default_factory=list)
     throttle: Throttle = field(default_factory=Throttle)
+    family: Family = field(default_factory=Family)
 
     def __post_init__(self) -> None:
         self.meter = find_power(self.root, self.tool)
@@ -175,7 +176,7 @@ class Sampler:
         self.samples.append(
             Sample(
                 time.monotonic_ns(),
-                rss_bytes()[0] / 1e6,
+                self.family.rss_mb(),
                 max(temperatures.values()) if temperatures else None,
                 self.meter.read_w() if self.meter else None,
                 max(clocks) if clocks else None,

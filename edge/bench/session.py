@@ -1,27 +1,27 @@
 """One benchmark from its options to its report: open, warm up, measure in blocks, judge the machine, write."""
 
 import argparse
+import json
 import time
-from array import array
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
 import msgspec
 
 from edge.bench.budgets import EXIT_CODE, Limits, check_budget, limits_for, read_budgets
+from edge.bench.family import Family, cpu_times_s
 from edge.bench.fingerprint import fingerprint
-from edge.bench.health import Snapshot, findings, snapshot
+from edge.bench.health import snapshot
 from edge.bench.measure import Recording, open_second, warm_up
+from edge.bench.measured import Measured, ended_text, marks_of
 from edge.bench.photon import measure_photon, open_light
 from edge.bench.plots import check_plots, write_plots
 from edge.bench.report_html import page_of
 from edge.bench.report_text import text_of
-from edge.bench.results import SCHEMA, Finding, Photon, Report, Setup, Soak
+from edge.bench.results import SCHEMA, Report, Startup
 from edge.bench.schedule import measure_in_turns, measure_windows
 from edge.bench.sensors import Sampler
-from edge.bench.soak import WINDOWS
 from edge.bench.startup import measure_startup
 from edge.bench.subscriber import Subscriber
 from edge.bench.summaries import comparison_of, power_of, resources_of, series_of, setup_of
@@ -31,33 +31,13 @@ from edge.files import check_writable, write_atomically
 from edge.parts import open_pipeline
 from edge.pipeline import Pipeline
 
-__all__ = ["DEFAULT_PUBLISH", "DEFAULT_SOURCE", "Measured", "configurations", "execute", "measure", "report_of"]
+__all__ = ["DEFAULT_PUBLISH", "DEFAULT_SOURCE", "configurations", "execute", "measure", "report_of"]
 
 DEFAULT_SOURCE = "synthetic://?size=1280x720&fps=30"
 DEFAULT_PUBLISH = "tcp://127.0.0.1:0?format=json"
 
 _FRAMES, _REPEATS = 100, 5
 _PAIR_FRAMES, _PAIRS = 50, 12
-
-
-@dataclass(slots=True)
-class Measured:
-    """What one run recorded, before anything is computed from it.
-
-    ended: why a soak ended before its time, if it was not asked to. unread: where a subscriber could not connect.
-    """
-
-    recordings: list[Recording]
-    stamps: list[array | None]
-    sampler: Sampler
-    before: Snapshot
-    after: Snapshot
-    elapsed_s: float
-    cpu_s: float
-    soak: Soak | None = None
-    photon: Photon | None = None
-    ended: EdgeError | None = None
-    unread: list[str] = field(default_factory=list)
 
 
 def execute(arguments: argparse.Namespace, root: Path = Path("/")) -> int:
@@ -70,6 +50,8 @@ def execute(arguments: argparse.Namespace, root: Path = Path("/")) -> int:
     """
     named = configurations(arguments)
     check_writable([path for path in (arguments.json, arguments.html) if path])
+    if arguments.json and arguments.json == arguments.html:
+        raise ConfigError(f"--json and --html both name {arguments.json}", "give each its own file")
     if arguments.plot:
         check_plots(arguments.plot)
     try:
@@ -83,16 +65,29 @@ def execute(arguments: argparse.Namespace, root: Path = Path("/")) -> int:
     if arguments.strict and not report.valid:
         marks = "; ".join(finding.text for finding in report.findings if finding.invalidates)
         raise DeviceError(f"--strict refuses this run, nothing was written: {marks}", "quiet the machine and repeat")
-    if arguments.json:
-        write_atomically(arguments.json, msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n")
-    if arguments.html:
-        write_atomically(arguments.html, page_of(report))
-    if arguments.plot:
-        write_plots(report, arguments.plot)
+    _write(arguments, report)
     kept = all(line.kept for line in report.budget or []) and not (report.soak and report.soak.problems)
     if kept and measured.ended:
-        raise DeviceError(f"{_ended_text(report.soak)}: {measured.ended.cause}", measured.ended.cure)
+        raise DeviceError(f"{ended_text(report.soak)}: {measured.ended.cause}", measured.ended.cure)
+    if kept and measured.untimed:
+        raise measured.untimed
     return 0 if kept else EXIT_CODE
+
+
+def _write(arguments: argparse.Namespace, report: Report) -> None:
+    """Write every file that can be written, whatever becomes of the others."""
+    failed: list[EdgeError] = []
+    text = json.dumps(msgspec.to_builtins(report), indent=2, ensure_ascii=False) + "\n"
+    for path, content in ((arguments.json, text), (arguments.html, page_of(report))):
+        try:
+            if path:
+                write_atomically(path, content.encode("utf-8", "replace"))  # the names of files need not be UTF-8
+        except EdgeError as exc:
+            failed.append(exc)
+    if arguments.plot:
+        write_plots(report, arguments.plot)
+    if failed:
+        raise failed[0]
 
 
 def _budget(arguments: argparse.Namespace, machine: dict) -> tuple[str, Limits] | None:
@@ -105,10 +100,6 @@ def _budget(arguments: argparse.Namespace, machine: dict) -> tuple[str, Limits] 
             "leave it out, or measure each alone",
         )
     return name, limits
-
-
-def _ended_text(soak: Soak | None) -> str:
-    return f"the soak ended after {len(soak.t_s) if soak else 0} of {WINDOWS} windows"
 
 
 def configurations(arguments: argparse.Namespace) -> list[tuple[str, RunConfig]]:
@@ -177,12 +168,13 @@ def measure(arguments: argparse.Namespace, named: list[tuple[str, RunConfig]], r
 
 
 def _blocks(
-    arguments: argparse.Namespace, recordings: list[Recording], own_pids: tuple[int, ...], root: Path
+    arguments: argparse.Namespace, recordings: list[Recording], readers: tuple[int, ...], root: Path
 ) -> Measured:
+    """readers: the subscribers' processes, which no robot has beside its pipeline."""
     interval_s = 0.25 if not arguments.soak else min(10.0, max(0.05, arguments.soak / 2000))
-    before, t_start, cpu_start = snapshot(root, own_pids=own_pids), time.monotonic(), time.process_time()
+    before, t_start, cpu_before = snapshot(root), time.monotonic(), cpu_times_s()
     log = ended = None
-    with Sampler(interval_s, root) as sampler:
+    with Sampler(interval_s, root, family=Family(besides=readers)) as sampler:
         if arguments.soak:
             log, ended = measure_windows(arguments.soak, recordings[0])
         else:
@@ -190,8 +182,10 @@ def _blocks(
             frames = arguments.frames or (None if arguments.seconds else _PAIR_FRAMES if several else _FRAMES)
             repeats = arguments.repeats or (_PAIRS if several else _REPEATS)
             measure_in_turns(recordings, repeats, frames, arguments.seconds)
-    elapsed_s, cpu_s = time.monotonic() - t_start, time.process_time() - cpu_start
-    after = snapshot(root, own_pids=own_pids)
+    elapsed_s, cpu_after = time.monotonic() - t_start, cpu_times_s()
+    after = snapshot(root)
+    # what has ended (0) is mostly tools that this asked, such as vcgencmd
+    cpu_s = sum(s - cpu_before.get(pid, 0.0) for pid, s in cpu_after.items() if pid and pid not in readers)
     result = Measured(recordings, [], sampler, before, after, elapsed_s, cpu_s, ended=ended)
     result.soak = log.conclude(sampler.samples) if log else None
     return result
@@ -204,14 +198,19 @@ def report_of(
     measured: Measured,
     budget: tuple[str, Limits] | None,
 ) -> Report:
-    """Return the report of what was measured; measures the start-up, when asked for, on the way."""
+    """Return the report of what was measured; measures the start-up, when asked for, on the way.
+
+    Where that fails, `measured.untimed` says why: what was measured before is not lost.
+    """
     sampler, alone = measured.sampler, len(measured.recordings) == 1
     setups = [
         setup_of(recording, stamps, power_of(sampler, recording, alone))
         for recording, stamps in zip(measured.recordings, measured.stamps, strict=True)
     ]
-    marks = _marks(measured, setups)
-    wants_startup = arguments.startup or (budget is not None and budget[1].startup_s_max is not None)
+    startup = None
+    if arguments.startup or (budget is not None and budget[1].startup_s_max is not None):
+        startup = _startup(measured, named[0][1])
+    marks = marks_of(measured, setups)
     report = Report(
         schema=SCHEMA,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -221,9 +220,9 @@ def report_of(
         machine=machine,
         setups=setups,
         resources=resources_of(sampler, measured.cpu_s, measured.elapsed_s),
-        series=series_of(sampler, measured.recordings),
+        series=series_of(sampler, measured.recordings, measured.soak),
         comparison=None if alone else comparison_of(sampler, *measured.recordings),
-        startup=measure_startup(named[0][1]) if wants_startup else None,
+        startup=startup,
         photon=measured.photon,
         soak=measured.soak,
     )
@@ -232,23 +231,16 @@ def report_of(
     return report
 
 
-def _marks(measured: Measured, setups: list[Setup]) -> list[Finding]:
-    """Everything that speaks against the run, the grave ones first."""
-    found = []
-    if measured.ended:
-        text = f"{_ended_text(measured.soak)}: {measured.ended.cause}"
-        found.append(Finding(kind="source", text=text, invalidates=True))
-    for setup in setups:
-        if not setup.stages_add_up:
-            share = f"{100 * setup.stages_over_wall:.2f} %"
-            text = f"{setup.name}: the stages add up to {share} of the wall clock, more than 3 % off"
-            found.append(Finding(kind="stages", text=text, invalidates=True))
-    sampler = measured.sampler
-    found += findings(measured.before, measured.after, measured.elapsed_s, sampler.root, sampler.throttle)
-    for address in measured.unread:
-        text = f"the subscriber could not connect to {address}: age of information is not available"
-        found.append(Finding(kind="subscriber", text=text, invalidates=False))
-    return found
+def _startup(measured: Measured, config: RunConfig) -> Startup | None:
+    try:
+        return measure_startup(config)
+    except EdgeError as exc:
+        measured.untimed = exc
+    except KeyboardInterrupt:
+        measured.untimed = InterruptedWorkError(
+            "the start-up was not timed, all else is there", "let it run to its end"
+        )
+    return None
 
 
 def _subscribable(pipeline: Pipeline) -> str | None:

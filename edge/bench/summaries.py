@@ -16,7 +16,7 @@ from edge.bench.intervals import (
     sen_slope,
 )
 from edge.bench.measure import Block, Recording
-from edge.bench.results import Comparison, Distribution, Drops, Estimate, Power, Resources, Series, Setup
+from edge.bench.results import Comparison, Distribution, Drops, Estimate, Power, Resources, Series, Setup, Soak
 from edge.bench.sensors import Sampler, energy_over
 from edge.bench.subscriber import ages_at_ticks_ms
 from edge.timings import Stage
@@ -112,6 +112,7 @@ def _drops(recording: Recording) -> Drops:
         corrupt=totals.corrupt,
         read_timeouts=totals.timeouts,
         reconnects=totals.reconnects,
+        engine_lost=totals.engine_lost,
         publisher=totals.publisher_dropped,
         events=[f"{(t_ns - t0_ns) / 1e9:.1f} s: {text}" for t_ns, text in totals.events],
     )
@@ -187,7 +188,7 @@ def _verdict(name: str, ratio: Estimate, first: str, second: str) -> str:
 
 
 def resources_of(sampler: Sampler, cpu_s: float, elapsed_s: float) -> Resources:
-    """Return memory and CPU of this process while it was sampled; the slope needs at least 60 s of samples."""
+    """Return memory and CPU of this process and its own while sampled; the slope needs at least 60 s of samples."""
     t_s = np.array([s.t_ns / 1e9 for s in sampler.samples])
     rss = np.array([s.rss_mb for s in sampler.samples])
     slope = None
@@ -228,8 +229,10 @@ def power_of(sampler: Sampler, recording: Recording, alone: bool) -> Power | Non
     )
 
 
-def series_of(sampler: Sampler, recordings: Sequence[Recording]) -> Series:
-    """Return what the sensors saw, and the capture-to-publish latency beside it, at most 240 points."""
+def series_of(sampler: Sampler, recordings: Sequence[Recording], soak: Soak | None = None) -> Series:
+    """Return what the sensors saw, and the capture-to-publish latency beside it: at most 240 points, or of each window
+    of a soak, whose earlier blocks are not kept.
+    """
     samples = sampler.samples
     t0_ns = samples[0].t_ns if samples else time.monotonic_ns()
     blocks = sorted((b for r in recordings for b in r.blocks), key=lambda b: b.t_start_ns)
@@ -243,9 +246,9 @@ def series_of(sampler: Sampler, recordings: Sequence[Recording]) -> Series:
         temperature_c=[s.temperature_c for s in samples],
         power_w=[None if s.power_w is None else round(s.power_w, 3) for s in samples],
         clock_mhz=[s.clock_mhz for s in samples],
-        latency_t_s=[round(float(t_ns[g].mean() - t0_ns) / 1e9, 3) for g in groups],
-        latency_p50_ms=[_round(np.median(age_ms[g])) for g in groups],
-        latency_max_ms=[_round(age_ms[g].max()) for g in groups],
+        latency_t_s=soak.t_s if soak else [round(float(t_ns[g].mean() - t0_ns) / 1e9, 3) for g in groups],
+        latency_p50_ms=soak.p50_ms if soak else [_round(np.median(age_ms[g])) for g in groups],
+        latency_max_ms=soak.max_ms if soak else [_round(age_ms[g].max()) for g in groups],
     )
 
 

@@ -4,13 +4,17 @@ A count of the kernel's keeps what happened between two readings. A cooling stat
 Raspberry Pi and a lowered clock limit do not: they are read again and again, and the worst counts.
 """
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edge.bench.reading import Tool, number_in, run_tool, text_in
 
-__all__ = ["Throttle", "throttle_counts", "throttle_facts", "throttle_now"]
+__all__ = ["CPU_QUOTA", "Throttle", "throttle_counts", "throttle_facts", "throttle_now"]
+
+CPU_QUOTA = "CPU quota throttle count"
+"""Of a container's or a service's limit; it says nothing of heat."""
 
 _COOLING = ("cpufreq", "throttle", "processor", "devfreq")  # and not fans
 
@@ -48,13 +52,13 @@ def throttle_now(root: Path = Path("/"), tool: Tool = run_tool) -> Throttle:
         if (limit := number_in(path)) is not None:
             found.limits_mhz[path.parts[-3]] = limit / 1e3
     said = tool(["vcgencmd", "get_throttled"]) or ""  # throttled=0x50000
-    flags = said.partition("=")[2].strip()
-    found.pi_flags = int(flags, 16) if flags.startswith("0x") else None
+    flags = re.search(r"=0x([0-9a-fA-F]+)", said)
+    found.pi_flags = int(flags[1], 16) if flags else None
     return found
 
 
 def throttle_counts(root: Path = Path("/")) -> dict[str, float]:
-    """Return every count of throttling there is: x86 cores and packages, Jetson over-current events."""
+    """Return every count of throttling there is: x86 cores and packages, Jetson over-current events, CPU quota."""
     found: dict[str, float] = {}
     cpus = root / "sys/devices/system/cpu"
     for kind in ("core", "package"):
@@ -65,7 +69,25 @@ def throttle_counts(root: Path = Path("/")) -> dict[str, float]:
     for path in sorted((root / "sys/class/hwmon").glob("hwmon*/oc*_event_cnt")):  # JetPack 5 and later
         if (value := number_in(path)) is not None:
             found[f"over-current event count {path.name.split('_')[0]}"] = value
+    if (value := _quota_count(root)) is not None:
+        found[CPU_QUOTA] = value
     return found
+
+
+def _quota_count(root: Path) -> float | None:
+    """How often this process's control groups were stopped because their CPU time was used up; None without one."""
+    counts = []
+    for line in (text_in(root / "proc/self/cgroup") or "").splitlines():
+        controllers, _, path = line.partition(":")[2].partition(":")  # cgroup 2 names no controller
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mount = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
+        group = mount / path.strip("/")  # a container may see its own as the mount itself
+        for folder in (group, *(parent for parent in group.parents if parent.is_relative_to(mount))):
+            said = re.search(r"^nr_throttled (\d+)$", text_in(folder / "cpu.stat") or "", re.MULTILINE)
+            if said:
+                counts.append(float(said[1]))
+    return sum(counts) if counts else None
 
 
 def throttle_facts(root: Path = Path("/"), tool: Tool = run_tool) -> dict[str, Any] | None:

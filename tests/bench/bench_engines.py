@@ -1,11 +1,15 @@
-"""Engines with known faults, and the file they are opened with."""
+"""Engines with known faults, the file they are opened with, and a camera that sees a light."""
 
 import mmap
 import time
+from pathlib import Path
 
 import numpy as np
 
+from edge.clock import monotonic_ns
 from edge.engines.null import NullEngine
+from edge.sources.capture import Grabbed
+from edge.sources.synthetic import SyntheticSource
 
 CLASSIFIER = """
 [[inputs]]
@@ -52,3 +56,16 @@ class SpinEngine(NullEngine):
         end = time.thread_time() + 0.003
         while time.thread_time() < end:
             pass
+
+
+class LedCameraSource(SyntheticSource):
+    """A camera before the LED whose file `led` names: 40 ms from the light to the frame, stamped when it comes."""
+
+    led: Path
+
+    def grab(self, into: np.ndarray | None) -> Grabbed:
+        frame = super().grab(into)
+        time.sleep(max(0, frame.t_capture_ns - monotonic_ns()) / 1e9)
+        frame.image[:] = 30 if self.led.read_text() == "0" else 220
+        time.sleep(0.04)
+        return Grabbed(frame.image, monotonic_ns(), "arrival", frame.frame_ref)

@@ -1,6 +1,8 @@
 """Models that sleep, leak or do nothing, and a neighbour that keeps a core busy."""
 
 import argparse
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -41,8 +43,10 @@ def options() -> Callable[..., argparse.Namespace]:
 
 @pytest.fixture
 def busy_loop() -> Iterator[None]:
-    """Another process that keeps a core busy for as long as the test takes."""
-    child = subprocess.Popen([sys.executable, "-c", "while True: sum(range(1000))"])
+    """A process of somebody else's, and no child of this one, that keeps a core busy for as long as the test takes."""
+    loop = "[sys.executable, '-c', 'while True: sum(range(1000))']"
+    script = f"import subprocess as s, sys; print(s.Popen({loop}, stdout=s.DEVNULL, stderr=s.DEVNULL).pid)"
+    command = [sys.executable, "-c", script]
+    pid = int(subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout)
     yield
-    child.kill()
-    child.wait()
+    os.kill(pid, signal.SIGKILL)

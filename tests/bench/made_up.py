@@ -7,8 +7,8 @@ import numpy as np
 
 from edge.bench.health import Snapshot
 from edge.bench.measure import Block, Recording
+from edge.bench.measured import Measured
 from edge.bench.sensors import PowerMeter, Sample, Sampler
-from edge.bench.session import Measured
 from edge.bench.soak import SoakLog
 from edge.timings import Stage
 

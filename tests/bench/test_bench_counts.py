@@ -267,6 +267,8 @@ def test_memory_that_grows_has_a_slope():
     assert found.rss_slope_mb_per_hour.low > 50
     assert (found.cpu_cores, found.rss_peak_mb, found.rss_mb) == (0.5, 52.15, 52.15)
     assert resources_of(sampler_of(rows[:50]), 1.0, 50.0).rss_slope_mb_per_hour is None
+    passing = resources_of(sampler_of(rows[:3], [50, 90, 60]), 1.0, 3.0)
+    assert (passing.rss_mb, passing.rss_peak_mb) == (60, 90)
 
 
 def cpu_s_per_frame(report: Report) -> float:

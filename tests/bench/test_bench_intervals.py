@@ -19,10 +19,27 @@ def covers(interval: Interval, truth: float) -> bool:
     return interval.low <= truth <= interval.high
 
 
-def test_the_median_of_correlated_values_is_covered():
+@pytest.mark.parametrize("rho", [0.0, 0.6, 0.9])
+def test_percentiles_are_covered_however_much_neighbours_are_alike(rho):
     rng = np.random.default_rng(1)
-    hits = [covers(percentile_intervals(autocorrelated(rng, 400), (50,))[0], 0.0) for _ in range(60)]
-    assert np.mean(hits) >= 0.85
+    truth, hits = {50: 0.0, 90: 1.28155, 99: 2.32635}, {50: [], 90: [], 99: []}
+    for _ in range(300):
+        for (percent, value), found in zip(
+            truth.items(), percentile_intervals(autocorrelated(rng, 1000, rho), list(truth)), strict=True
+        ):
+            if found.known:
+                hits[percent].append(covers(found, value))
+    assert len(hits[50]) == 300
+    assert all(np.mean(hit) >= 0.92 for hit in hits.values() if hit)
+    assert bool(hits[99]) is (rho == 0.0)  # as few as ten values that hang together say nothing about a p99
+    assert np.mean(hits[50]) <= 0.995
+
+
+def test_bounds_are_the_ranks_of_the_binomial_law():
+    values = np.random.default_rng(0).permutation(10_000).astype(float)
+    p50, p99 = percentile_intervals(values, (50, 99))
+    assert (p50.low, p50.high) == pytest.approx((4901, 5098), rel=0.01)  # 5000 -+ 1.96 x 50
+    assert (p99.low, p99.high) == pytest.approx((9880, 9920), abs=4)  # 9900 -+ 1.96 x 9.95
 
 
 def test_blocks_are_longer_where_neighbours_are_alike():
@@ -39,9 +56,10 @@ def test_one_outlier_does_not_hide_the_correlation():
 
 def test_too_few_values_have_no_bounds():
     assert percentile_intervals(np.arange(10.0), (50,)) == [Interval(4.5)]
-    p50, p99 = percentile_intervals(np.arange(100.0), (50, 99))
+    p50, p99 = percentile_intervals(np.random.default_rng(0).normal(size=100), (50, 99))
     assert p50.known
     assert not p99.known  # one value lies beyond it
+    assert not percentile_intervals(np.arange(100.0), (50,))[0].known  # a trend has no middle of its own
 
 
 def test_paired_ratios_are_covered_although_the_machine_drifts():
@@ -75,3 +93,9 @@ def test_a_slope_is_covered_and_one_outlier_does_not_turn_it():
     y = 3 * t
     y[20] = 1e6
     assert sen_slope(t, y).value == pytest.approx(3.0, abs=0.01)
+
+
+def test_a_slope_is_covered_where_neighbours_are_alike():
+    rng, t = np.random.default_rng(6), np.arange(60.0)
+    hits = [covers(sen_slope(t, 0.1 * t + autocorrelated(rng, 60)), 0.1) for _ in range(200)]
+    assert np.mean(hits) >= 0.85

@@ -265,6 +265,12 @@ def test_drift_and_tail_growth_are_told_apart():
     assert soak_of(10 * noise * ramp, 30 * noise) == ["drift"]
 
 
+def test_noise_is_no_drift():
+    rng = np.random.default_rng(0)
+    found = [soak_of(10 * (1 + 0.5 * rng.random(48)), np.full(48, 30.0)) for _ in range(40)]
+    assert sum(map(bool, found)) <= 4
+
+
 def test_the_plots_are_pictures(engine_file, options, tmp_path):
     pytest.importorskip("matplotlib", reason="the extra report is not installed")
     words = ["--model", engine_file("sleep2"), "--frames", 30, "--repeats", 1, "--plot", tmp_path / "plots"]
