@@ -7,7 +7,8 @@ from edge.evaluation.matching import Matches, Predicted, Truth, average_precisio
 
 SETS, ROUNDS = 100, 200
 LARGE = 4000  # pictures of the set whose mAP stands for the truth
-CASES = ((1, 80), (5, 80), (20, 80), (20, 300))  # classes, pictures
+CASES = ((1, 80), (5, 80), (20, 80), (20, 300), (60, 80))  # classes, pictures
+SPARSE = ((60, 80),)  # classes in 3 pictures each: no correction helps, and `harrier eval` warns
 TARGET = 0.85
 
 
@@ -22,7 +23,7 @@ def measure() -> bool:
         held = np.array([_holds(_simulated(rng, pictures, classes), true, seed) for seed in range(SETS)])
         plain, ours = held.mean(axis=0)
         print(f"{classes:>7}{pictures:>10}{100 * plain:>18.0f}{100 * ours:>15.0f}", flush=True)
-        kept.append(bool(ours >= TARGET))
+        kept.append(bool(ours >= TARGET) or (classes, pictures) in SPARSE)
     return all(kept)
 
 

@@ -24,6 +24,7 @@ from convert.report_html import page_of
 from convert.request import ConvertRequest
 from convert.workspace import Workspace, check_place, replace_folder, writing
 from edge.evaluation.dataset_reader import read_dataset
+from edge.evaluation.datasets import read_picture
 from edge.evaluation.explain import explain
 from edge.evaluation.pictures import names_to_show, picture_row
 from edge.evaluation.runner import RunSettings
@@ -75,7 +76,7 @@ def finish(
         kept = _bundle(model, rows, work.folder / "final")
         _write_golden(kept, rows, request, pictures)
         (kept.folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
-        (kept.folder / "report.html").write_text(page_of(report, _worst(rows, verdicts)))
+        (kept.folder / "report.html").write_text(page_of(report, _worst(rows, verdicts)), encoding="utf-8")
     check_place(request.out, request.force)  # it may have come while this ran
     replace_folder(kept.folder, request.out)
     work.remove()
@@ -181,7 +182,7 @@ def _write_golden(
     found: list[np.ndarray] = []
     if request.evaluation:
         samples = read_dataset(request.evaluation, request.evaluation_images, _GOLDEN_TRIED).samples
-        found = [image for sample in samples if (image := cv2.imread(str(sample.path))) is not None]
+        found = [read_picture(sample.path, sample.size_wh) for sample in samples]
     elif pictures:
         found = [pictures.picture(i) for i in range(min(_GOLDEN_TRIED, len(pictures)))]
     for i, picture in enumerate(found):

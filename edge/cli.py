@@ -1,6 +1,7 @@
 """The command `harrier`. Each subcommand imports what it needs when it runs, so that --help is quick."""
 
 import argparse
+import io
 import json
 import logging
 import os
@@ -37,6 +38,8 @@ def main(argv: list[str] | None = None) -> int:
     0 ok, 2 configuration, 3 model, 4 device, 5 accuracy gate, 6 a budget not kept or a soak that found a problem,
     130 interrupted.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names that are not UTF-8
     arguments = _parser().parse_args(argv)
     level = logging.WARNING if arguments.quiet else logging.INFO
     handler = LogHandler()

@@ -9,7 +9,17 @@ from edge.evaluation.bootstrap import wilson_interval
 from edge.evaluation.datasets import Dataset
 from edge.evaluation.store import Seen
 
-__all__ = ["hits_of", "score_classifier"]
+__all__ = ["first_categories", "hits_of", "score_classifier"]
+
+
+def first_categories(seen: Sequence[Seen], classes: Sequence[int]) -> list[int]:
+    """Return the category of each first class: -2 and less for the model's other classes, -2 ** 40 for none.
+
+    Models may number their classes differently; classes: the model's class of each category.
+    """
+    known = {c: i for i, c in enumerate(classes)}
+    first = [int(s.class_ids[0]) if len(s.class_ids) else None for s in seen]
+    return [-(2**40) if c is None else known.get(c, -2 - c) for c in first]
 
 
 def hits_of(dataset: Dataset, seen: Sequence[Seen], classes: Sequence[int]) -> np.ndarray:

@@ -74,9 +74,11 @@ def execute_eval(arguments: argparse.Namespace) -> None:
         cure = "the same command goes on" if arguments.resume else "with --resume FOLDER the same command would go on"
         raise InterruptedWorkError("the evaluation was stopped, nothing was reported", cure) from exc
     evaluation.report["options"] = _options(arguments)
-    print(text_of(evaluation.report))
-    write_files(evaluation, arguments.json, arguments.html, arguments.grid)
-    _keep_gates(arguments, evaluation.report)
+    try:
+        print(text_of(evaluation.report), flush=True)
+    finally:  # also when nobody reads what is printed: `harrier eval ... | head`
+        write_files(evaluation, arguments.json, arguments.html, arguments.grid)
+        _keep_gates(arguments, evaluation.report)
 
 
 def execute_explain(arguments: argparse.Namespace) -> None:
@@ -113,9 +115,11 @@ def execute_explain(arguments: argparse.Namespace) -> None:
         findings = explain(dataset, first, second, arguments.score)
     except KeyboardInterrupt as exc:
         raise InterruptedWorkError("explain was stopped, nothing was written", "give the same command again") from exc
-    print(explanation_text(findings))
-    if arguments.json:
-        write_atomically(arguments.json, json.dumps(findings, indent=2) + "\n")
+    try:
+        print(explanation_text(findings), flush=True)
+    finally:
+        if arguments.json:
+            write_atomically(arguments.json, json.dumps(findings, indent=2) + "\n")
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -208,7 +212,7 @@ def _from_report(arguments: argparse.Namespace) -> list[str]:
         arguments.limit = arguments.limit or options["limit"]
         same = second["reference"] == first["reference"]
         arguments.compare = second["target"] if same else second["reference"]
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise ConfigError(
             f"{arguments.diff} is no report of a comparison ({exc})", "eval --compare B --json FILE"
         ) from exc

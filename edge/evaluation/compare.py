@@ -67,7 +67,7 @@ def compare_classifiers(
 ) -> dict[str, Any]:
     """Return the drop of top-1 from A to B and a row for each picture, the changed ones first.
 
-    hits: (N, 2) bool of each, as `hits_of` gives them. classes: the first class of each picture, -1 for none.
+    hits: (N, 2) bool of each, as `hits_of` gives them. classes: of each picture, as `first_categories` does.
     """
     a, b = (side[:, 0].astype(np.float64) for side in hits)
     interval = _paired_difference(hits[0][:, 0], hits[1][:, 0])

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -10,7 +9,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from edge.errors import ConfigError
-from edge.evaluation.datasets import Dataset, Sample, pictures_in, read_text
+from edge.evaluation.datasets import PICTURE_SUFFIXES, Dataset, Sample, is_there, pictures_in, read_text
+from edge.evaluation.yaml_names import names_of_yaml
 
 __all__ = ["read_coco", "read_voc", "read_yolo"]
 
@@ -25,15 +25,18 @@ def read_coco(path: Path, images: Path | None = None) -> Dataset:
         document = json.loads(read_text(path))
     except json.JSONDecodeError as exc:
         raise ConfigError(f"{path}:{exc.lineno} is not valid JSON ({exc.msg})", "correct that line") from exc
+    except (ValueError, RecursionError) as exc:  # a number of thousands of digits, thousands of brackets
+        raise ConfigError(f"{path} is no COCO JSON ({exc})", "give images, annotations and categories") from exc
     tables = [_table(document, name, path) for name in ("images", "categories", "annotations")]
     folder = images or (path.parent / "images" if (path.parent / "images").is_dir() else path.parent)
     categories = sorted(tables[1], key=lambda entry: _integer(entry, "id", path, "categories"))
+    categories = _without_heading(categories, tables[2])
     index = {entry["id"]: i for i, entry in enumerate(categories)}
     samples: dict[int, Sample] = {}
     for entry in sorted(tables[0], key=lambda entry: _integer(entry, "id", path, "images")):
         name = _word(entry, "file_name", path, "images")
         samples[entry["id"]] = Sample(name, folder / name, _size(entry.get("width"), entry.get("height")))
-    for listed, known in ((tables[0], samples), (tables[1], index)):
+    for listed, known in ((tables[0], samples), (categories, index)):
         if len(known) < len(listed):
             raise ConfigError(f"{path} has an id twice in images or categories", "give each its own id")
     rows: dict[int, list[tuple]] = {key: [] for key in samples}
@@ -45,9 +48,12 @@ def read_coco(path: Path, images: Path | None = None) -> Dataset:
         if not isinstance(category, int) or category not in index:
             raise ConfigError(f"{path}: {where} has the unknown category_id {category}", "add it to categories")
         box = _box(entry.get("bbox"), path, where)
-        area = entry.get("area")
-        real = float(area) if isinstance(area, int | float) else box[2] * box[3]
-        rows[image].append((box, index[category], bool(entry.get("iscrowd")), real))
+        area, crowd = entry.get("area"), entry.get("iscrowd")
+        real = _finite(area)
+        real = box[2] * box[3] if real is None or real < 0 else real
+        if crowd not in (None, 0, 1):
+            raise ConfigError(f"{path}: {where} has the iscrowd {crowd!r}", "give 0 or 1")
+        rows[image].append((box, index[category], bool(crowd), real))
     for key, sample in samples.items():
         _fill(sample, rows[key])
     names = [_word(entry, "name", path, "categories") for entry in categories]
@@ -57,11 +63,12 @@ def read_coco(path: Path, images: Path | None = None) -> Dataset:
 def read_yolo(folder: Path) -> Dataset:
     """Return a YOLO folder: `images/` and `labels/` with `class cx cy w h` lines in fractions of the picture.
 
-    Names come from a `data.yaml` with a list or a table under `names`. A picture without a label file has no objects.
+    Names come from a `data.yaml` in the folder or the one above, from a list or a table under `names`. A picture
+    without a label file has no objects.
     Raises: ConfigError naming the file and the line that is wrong.
     """
     pictures = pictures_in(folder / "images", deep=True)
-    names = _yaml_names(folder)
+    names = names_of_yaml(folder)
     samples = []
     for picture in pictures:
         inner = picture.relative_to(folder / "images")
@@ -80,15 +87,17 @@ def read_voc(folder: Path) -> Dataset:
     Raises: ConfigError naming the file that is wrong.
     """
     trees = []
-    for path in sorted((folder / "Annotations").glob("*.xml")):
+    for path in sorted((folder / "Annotations").glob("[!.]*.xml")):
         try:
-            trees.append((path, ElementTree.fromstring(read_text(path))))
+            trees.append((path, ElementTree.fromstring(path.read_bytes())))  # in the encoding that it declares
         except ElementTree.ParseError as exc:
             raise ConfigError(f"{path}:{exc.position[0]} is not valid XML ({exc})", "correct that line") from exc
+        except (ValueError, LookupError) as exc:
+            raise ConfigError(f"{path} declares an encoding that is not known ({exc})", "give UTF-8") from exc
     names = sorted({_voc_text(node, "name", path) for path, tree in trees for node in tree.iter("object")})
     samples = []
     for path, tree in trees:
-        name = (tree.findtext("filename") or f"{path.stem}.jpg").strip()
+        name = _voc_picture(folder / "JPEGImages", (tree.findtext("filename") or "").strip(), path.stem)
         size = [(tree.findtext(f"size/{side}") or "").strip() for side in ("width", "height")]
         known = _size(*(int(n) if n.isdecimal() else None for n in size))
         sample = Sample(name, folder / "JPEGImages" / name, known)
@@ -130,11 +139,33 @@ def _word(entry: dict, key: str, path: Path, where: str) -> str:
     return entry[key]
 
 
+def _without_heading(categories: list[dict], annotations: list[dict]) -> list[dict]:
+    """Without categories that nothing is annotated with and that others have above them, as Roboflow writes one."""
+    used = [entry.get("category_id") for entry in annotations]
+    above = {entry["id"]: entry.get("supercategory") for entry in categories}
+
+    def is_heading(entry: dict) -> bool:
+        name = entry.get("name")
+        own = above[entry["id"]] == name or entry["id"] in used
+        return not own and name in above.values()
+
+    return [entry for entry in categories if not is_heading(entry)]
+
+
+def _finite(value: Any) -> float | None:
+    """A number that float64 holds, else None."""
+    try:
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+    except OverflowError:
+        return None
+
+
 def _box(values: Any, path: Path, where: str) -> list[float]:
-    right = isinstance(values, list) and len(values) == 4 and all(isinstance(v, int | float) for v in values)
-    if not right or not all(math.isfinite(v) for v in values) or min(values[2:]) < 0:
-        raise ConfigError(f"{path}: {where} has the bbox {values}", "give [x, y, width, height] in px")
-    return [float(v) for v in values]
+    numbers = [_finite(value) for value in values] if isinstance(values, list) else []
+    box = [number for number in numbers if number is not None]
+    if len(numbers) != 4 or len(box) != 4 or min(box[2:]) < 0:
+        raise ConfigError(f"{path}: {where} has the bbox {str(values)[:60]}", "give [x, y, width, height] in px")
+    return box
 
 
 def _yolo_rows(path: Path, class_count: int) -> list[tuple]:
@@ -145,51 +176,28 @@ def _yolo_rows(path: Path, class_count: int) -> list[tuple]:
         if not words:
             continue
         try:
-            category = int(words[0])
-            values = [float(word) for word in words[1:]]
+            category, *values = [float(word) for word in words]  # numpy writes the class as 0.0, too
         except ValueError:
-            category, values = -1, []
-        if category < 0 or len(values) != 4 or not all(-0.01 <= v <= 1.01 for v in values):
+            category, values = -1.0, []
+        right = category.is_integer() and 0 <= category < 2**31 and len(values) == 4
+        if not right or not all(-0.01 <= v <= 1.01 for v in values) or min(values[2:]) < 0:
             raise ConfigError(
                 f"{path}:{number} is '{line.strip()[:60]}'", "write 'class cx cy w h', the last four from 0 to 1"
             )
         if class_count and category >= class_count:
             raise ConfigError(
-                f"{path}:{number} has the class {category}, but data.yaml names 0 to {class_count - 1}",
+                f"{path}:{number} has the class {category:g}, but data.yaml names 0 to {class_count - 1}",
                 "correct the class, or add its name to data.yaml",
             )
         cx, cy, w, h = values
-        rows.append(([cx - w / 2, cy - h / 2, w, h], category, False, 0.0))
+        rows.append(([cx - w / 2, cy - h / 2, w, h], int(category), False, 0.0))
     return rows
 
 
-def _yaml_names(folder: Path) -> list[str]:
-    """The names of a data.yaml in one of its three usual spellings; [] without the file."""
-    path = next((p for p in (folder / "data.yaml", folder / "data.yml") if p.is_file()), None)
-    if path is None:
-        return []
-    lines = read_text(path).splitlines()
-    start = next((i for i, line in enumerate(lines) if re.match(r"names\s*:", line)), None)
-    if start is None:
-        return []
-    inline = lines[start].partition(":")[2].partition("#")[0].strip()
-    if inline:
-        if not (inline.startswith("[") and inline.endswith("]")):
-            raise ConfigError(f"{path}:{start + 1} has names in an unknown form", "write names: [first, second]")
-        return [word.strip().strip("'\"") for word in inline[1:-1].split(",") if word.strip()]
-    names: dict[int, str] = {}
-    for number, line in enumerate(lines[start + 1 :], start + 2):
-        entry = re.match(r"\s*(?:-|(\d+)\s*:)\s+(.*?)\s*(?:\s#.*)?$", line)
-        if not entry:
-            if not line.strip() or line.lstrip().startswith("#"):
-                continue
-            if line[0].isspace():
-                raise ConfigError(f"{path}:{number} is not a class name", "write '- name' or '0: name'")
-            break
-        names[int(entry[1]) if entry[1] else len(names)] = entry[2].strip("'\"")
-    if sorted(names) != list(range(len(names))):
-        raise ConfigError(f"{path}: the class numbers of names have gaps", "number the names from 0")
-    return [names[i] for i in range(len(names))]
+def _voc_picture(folder: Path, stated: str, stem: str) -> str:
+    """The name of the picture of STEM.xml: as stated, else STEM, for files are renamed and the text stays."""
+    names = [stated, *(f"{stem}{suffix}" for s in PICTURE_SUFFIXES for suffix in (s, s.upper()))]
+    return next((name for name in names if name and is_there(folder / name)), stated or f"{stem}.jpg")
 
 
 def _voc_text(node: ElementTree.Element, tag: str, path: Path) -> str:

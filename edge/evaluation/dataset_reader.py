@@ -7,7 +7,7 @@ import numpy as np
 
 from edge.errors import ConfigError
 from edge.evaluation.dataset_formats import read_coco, read_voc, read_yolo
-from edge.evaluation.datasets import Dataset, Sample, pictures_in, read_text
+from edge.evaluation.datasets import Dataset, Sample, is_number, is_there, pictures_in, read_text
 
 __all__ = ["read_dataset", "read_folders", "read_table"]
 
@@ -30,7 +30,7 @@ def read_dataset(path: Path, images: Path | None = None, limit: int | None = Non
 
 def read_folders(folder: Path) -> Dataset:
     """Return a folder with one folder of pictures for each class."""
-    folders = sorted(entry for entry in folder.iterdir() if entry.is_dir())
+    folders = sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     samples = [
         Sample(f"{entry.name}/{picture.relative_to(entry).as_posix()}", picture, category=np.array([i]))
         for i, entry in enumerate(folders)
@@ -40,23 +40,27 @@ def read_folders(folder: Path) -> Dataset:
 
 
 def read_table(path: Path, images: Path | None = None) -> Dataset:
-    """Return a CSV of `path,label` lines, a header allowed; pictures are in `images`, else beside the file.
+    """Return a CSV of `path,label` lines; pictures are in `images`, else beside the file.
+
+    A first line that names no file and has no suffix is a header.
 
     Raises: ConfigError naming the line that is wrong.
     """
+    folder = images or path.parent
     rows: list[tuple[str, str]] = []
     reader = csv.reader(read_text(path).splitlines())
     try:
         for words in reader:
-            if not words or (reader.line_num == 1 and [w.strip().lower() for w in words[:2]] == ["path", "label"]):
+            if not words:
                 continue
-            if len(words) != 2 or not words[0].strip() or not words[1].strip():
+            name, label = (words[0].strip(), words[1].strip()) if len(words) == 2 else ("", "")
+            if not name or not label:
                 raise ConfigError(f"{path}:{reader.line_num} is '{','.join(words)[:60]}'", "write path,label")
-            rows.append((words[0].strip(), words[1].strip()))
+            if reader.line_num > 1 or Path(name).suffix or is_there(folder / name):
+                rows.append((name, label))
     except csv.Error as exc:
         raise ConfigError(f"{path}:{reader.line_num} is not CSV ({exc})", "correct that line") from exc
-    names = sorted({label for _, label in rows}, key=lambda word: (int(word) if word.isdecimal() else 0, word))
-    folder = images or path.parent
+    names = sorted({label for _, label in rows}, key=lambda word: (int(word) if is_number(word) else 0, word))
     samples = [Sample(name, folder / name, category=np.array([names.index(label)])) for name, label in rows]
     return Dataset("classification", "CSV", path, names, samples)
 
@@ -76,6 +80,12 @@ def _read(path: Path, images: Path | None) -> Dataset:
         return read_yolo(path)
     if (path / "instances.json").is_file():
         return read_coco(path / "instances.json", images)
+    splits = sorted(entry.parent.name for entry in path.glob("*/labels") if (entry.parent / "images").is_dir())
+    if splits:
+        raise ConfigError(f"{path} has several sets ({', '.join(splits)})", f"give one of them: {path / splits[-1]}")
+    listed = sorted(path.glob("annotations/*.json"))
+    if listed:
+        raise ConfigError(f"{path} has COCO annotations", f"give a file of them and its --images, such as {listed[0]}")
     if any(entry.is_dir() for entry in path.iterdir()):
         return read_folders(path)
     raise ConfigError(

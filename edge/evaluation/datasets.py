@@ -1,5 +1,7 @@
 """A labelled set of pictures in one plain structure, whatever format it was read from."""
 
+import errno
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +12,20 @@ import numpy as np
 from edge.errors import ConfigError
 from edge.progress import Progress
 
-__all__ = ["PICTURE_SUFFIXES", "Dataset", "Sample", "check_pictures", "pictures_in", "read_picture", "read_text"]
+__all__ = [
+    "PICTURE_SUFFIXES",
+    "Dataset",
+    "Sample",
+    "check_pictures",
+    "is_number",
+    "is_there",
+    "pictures_in",
+    "read_picture",
+    "read_text",
+]
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # of JPEG; restarts are part of a scan
 
 
 def _no_boxes() -> np.ndarray:
@@ -51,9 +64,25 @@ class Dataset:
 
 
 def pictures_in(folder: Path, deep: bool = False) -> list[Path]:
-    """Return the pictures in a folder, sorted by path."""
+    """Return the pictures in a folder, sorted by path; hidden ones, as macOS leaves them, are none."""
     found = folder.rglob("*") if deep else folder.iterdir()
-    return sorted(path for path in found if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+    own = (path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts))
+    return sorted(path for path in own if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file())
+
+
+def is_number(name: str) -> bool:
+    """Return whether a category's name is a class number."""
+    return name.isdecimal() and len(name) < 10
+
+
+def is_there(path: Path) -> bool:
+    """Return whether there is such a file; no file has a name that is too long."""
+    try:
+        return path.is_file()
+    except OSError as exc:
+        if exc.errno != errno.ENAMETOOLONG:
+            raise
+        return False
 
 
 def check_pictures(samples: Sequence[Sample]) -> None:
@@ -61,7 +90,7 @@ def check_pictures(samples: Sequence[Sample]) -> None:
 
     Raises: ConfigError naming the first of them, and how many there are.
     """
-    gone = [sample.path for sample in samples if not sample.path.is_file()]
+    gone = [sample.path for sample in samples if not is_there(sample.path)]
     cut = []
     progress = Progress("looking at the pictures", len(samples))
     for i, sample in enumerate([] if gone else samples):
@@ -96,7 +125,7 @@ def read_picture(path: Path, size_wh: Sequence[int] | None = None) -> np.ndarray
     A picture is turned as its EXIF says unless the annotations are for the picture as stored.
     Raises: ConfigError when it is missing, no picture, or of another size than annotated.
     """
-    if not path.is_file():
+    if not is_there(path):
         raise ConfigError(f"no picture {path}", "check the folder of pictures, or leave it out of the annotations")
     data = path.read_bytes()
     encoded = np.frombuffer(data, np.uint8)
@@ -115,9 +144,25 @@ def read_picture(path: Path, size_wh: Sequence[int] | None = None) -> np.ndarray
 
 
 def _is_complete(data: bytes) -> bool:
-    """False for empty and truncated files; decoders paint what is missing grey and call that a success."""
+    """False for empty and truncated files, and for text under a picture's name, such as a page that says 404.
+
+    Decoders paint what is missing grey and call that a success.
+    """
     if data.startswith(b"\xff\xd8"):
-        return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")  # an end of image after the last scan
+        return _has_jpeg_end(data)
     if data.startswith(b"\x89PNG"):
         return b"IEND" in data[-64:]
-    return bool(data)
+    if data.startswith(b"RIFF"):  # WebP
+        return len(data) >= 8 + int.from_bytes(data[4:8], "little")
+    if data.startswith(b"BM"):
+        return len(data) >= int.from_bytes(data[2:6], "little")
+    start = data[:256]
+    return bool(data) and (not start.isascii() or b"\0" in start or start.startswith((b"P", b"#?RADIANCE")))
+
+
+def _has_jpeg_end(data: bytes) -> bool:
+    """Whether an end of image follows the scans; phones append films to a picture, in which any bytes may stand."""
+    at = 2
+    while (found := _MARKER.search(data, at)) and data[found.start() + 1] != 0xD9:
+        at = found.end() + int.from_bytes(data[found.end() : found.end() + 2], "big")  # behind the segment
+    return found is not None

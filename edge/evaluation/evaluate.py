@@ -5,10 +5,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edge import __version__
-from edge.evaluation.bootstrap import FEWEST_PICTURES, Interval, warnings_of
+from edge.errors import ConfigError
+from edge.evaluation.bootstrap import FEWEST_OF_A_CLASS, FEWEST_PICTURES, Interval, warnings_of
 from edge.evaluation.categories import class_names, classes_of_categories, order_warnings
-from edge.evaluation.classification_metrics import hits_of, score_classifier
+from edge.evaluation.classification_metrics import first_categories, hits_of, score_classifier
 from edge.evaluation.compare import at_score, compare_classifiers, compare_detectors, picture_quality
 from edge.evaluation.datasets import Dataset, check_pictures
 from edge.evaluation.detection_metrics import DetectionScores, predictions, score_detector, truths_of
@@ -37,6 +40,7 @@ class Side:
     operating: float
     identity: dict[str, Any]
     doubts: list[str]
+    labels: list[str]
     figures: dict[str, Any] = field(default_factory=dict)
     found: list[Predicted] = field(default_factory=list)
     scores: DetectionScores | None = None
@@ -66,6 +70,8 @@ def evaluate(
     known: an evaluation of the first model alone on the same data set, whose figures are taken over.
     Raises: ConfigError for wrong data, ModelError when a model cannot run.
     """
+    if dataset.kind == "detection" and all(sample.ignore.all() for sample in dataset.samples):
+        raise ConfigError(f"{dataset.path} has no object that counts", "give annotated pictures")
     check_pictures(dataset.samples)
     sides = [replace(known.sides[0], title="A")] if known else []
     names = known.names if known else []
@@ -77,7 +83,8 @@ def evaluate(
             title = "AB"[i] if len(settings) > 1 else ""
             seen = run_dataset(model, choice, dataset, folder, f"evaluating {title}".strip())
             doubts = order_warnings(dataset, model.labels)
-            sides.append(Side(title, choice, seen, classes, operating_score(model), _identity(model), doubts))
+            operating, identity = operating_score(model), _identity(model)
+            sides.append(Side(title, choice, seen, classes, operating, identity, doubts, model.labels))
         finally:
             model.close()
     for side in sides[1:] if known else sides:
@@ -132,7 +139,7 @@ def _compared(dataset: Dataset, sides: list[Side], resamples: int) -> dict[str, 
             (a.operating, b.operating),
             resamples,
         )
-    first = [[int(s.class_ids[0]) if len(s.class_ids) else -1 for s in side.seen] for side in sides]
+    first = [first_categories(side.seen, side.classes) for side in sides]
     hits = hits_of(dataset, a.seen, a.classes), hits_of(dataset, b.seen, b.classes)
     return compare_classifiers(names, hits, (first[0], first[1]))
 
@@ -150,6 +157,18 @@ def _worst(dataset: Dataset, side: Side) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["quality"], row["picture"]))[:50]
 
 
+def _sparseness(scores: DetectionScores | None) -> list[str]:
+    """A warning where most classes are in so few pictures that neither mAP nor its interval can be corrected."""
+    pictures = np.count_nonzero(scores.matches.objects, axis=0) if scores else np.zeros(0)
+    seen, sparse = int((pictures > 0).sum()), int(((pictures > 0) & (pictures < FEWEST_OF_A_CLASS)).sum())
+    if 2 * sparse <= seen:
+        return []
+    return [
+        f"{sparse} of {seen} classes are in fewer than {FEWEST_OF_A_CLASS} pictures: mAP reads high, and the true "
+        "value may lie below its interval, too"
+    ]
+
+
 def _warnings(dataset: Dataset, sides: list[Side], report: dict[str, Any]) -> list[str]:
     name, title = ("map", "mAP") if dataset.kind == "detection" else ("top1", "top-1")
     said: list[str] = []
@@ -163,6 +182,7 @@ def _warnings(dataset: Dataset, sides: list[Side], report: dict[str, Any]) -> li
         said += [f"{who}{doubt}" for doubt in side.doubts]
         if side.identity["contract"].startswith("a guess"):
             said.append(f"{who}the pixel contract of {side.identity['name']} is {side.identity['contract']}")
+    said += _sparseness(sides[0].scores)
     few = sum(1 for row in sides[0].figures["classes"] if 0 < row.get("objects", row.get("pictures", 0)) < 20)
     if few:
         said.append(f"{few} classes have fewer than 20 examples: their own figures are anecdotes")

@@ -4,7 +4,6 @@ Stages of A are exchanged for B's one by one, front to back and back to front, o
 exchange costs in agreement with A, mean of both orders, is the stage's share; the shares add up to the whole.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +12,7 @@ import numpy as np
 from edge.errors import ConfigError
 from edge.evaluation.bridge import Hybrid, move, real_image
 from edge.evaluation.categories import classes_of_categories
+from edge.evaluation.classification_metrics import first_categories
 from edge.evaluation.compare import agreement, picture_quality
 from edge.evaluation.datasets import Dataset, read_picture
 from edge.evaluation.detection_metrics import predictions, truths_of
@@ -104,7 +104,7 @@ def _steps(dataset: Dataset, results: dict[str, list[Seen]], tables: list[list[i
     """For each mixture: agreement with A, quality against the truth, and how many detections."""
     steps = {}
     if dataset.kind == "classification":
-        first = {k: _first_categories(seen, tables["AB".index(k[2])]) for k, seen in results.items()}
+        first = {k: first_categories(seen, tables["AB".index(k[2])]) for k, seen in results.items()}
         truth = [int(sample.category[0]) for sample in dataset.samples]
         for key, best in first.items():
             steps[key] = {
@@ -122,13 +122,6 @@ def _steps(dataset: Dataset, results: dict[str, list[Seen]], tables: list[list[i
             "found": sum(len(p.scores) for p in side),
         }
     return steps
-
-
-def _first_categories(seen: Sequence[Seen], classes: list[int]) -> list[int]:
-    """The category of each first class: -1 and less for the model's other classes, -2 ** 40 for none."""
-    known = {c: i for i, c in enumerate(classes)}
-    first = [int(s.class_ids[0]) if len(s.class_ids) else None for s in seen]
-    return [-(2**40) if c is None else known.get(c, -2 - c) for c in first]
 
 
 def _shares(agreements: list[float]) -> list[float]:
@@ -203,7 +196,9 @@ def _verdict(shares: list[float], details: dict[str, Any]) -> dict[str, Any]:
     worst = int(np.argmax(shares))
     stage = STAGES[worst]
     if shares[worst] < _SMALL:
-        return {"stage": None, "verdict": "B does what A does on these pictures", "cure": "nothing to do"}
+        differ = [name for name in STAGES if details[name].get("differs")]
+        said = f"nothing here, but what differs in {' and '.join(differ)} may show on other pictures" if differ else ""
+        return {"stage": None, "verdict": "B does what A does on these pictures", "cure": said or "nothing to do"}
     total = sum(share for share in shares if share > 0)
     said = f"{stage} causes {100 * shares[worst] / total:.0f} % of the difference"
     return {"stage": stage, "verdict": said, "cure": _cure(stage, details[stage])}

@@ -80,7 +80,7 @@ def _side_panel(evaluation: Evaluation, side: Side, position: int, image: np.nda
     title = f"{side.title} {side.identity['name']} ({side.identity['target']})".strip()
     if not detector:
         seen = side.seen[position]
-        known = {c: names[i] for i, c in enumerate(side.classes)}
+        known = {**dict(enumerate(side.labels)), **{c: names[i] for i, c in enumerate(side.classes)}}
         best = [f"{known.get(int(c), f'class {c}')} {s:.2f}" for c, s in zip(seen.class_ids, seen.scores, strict=True)]
         return _captioned(draw_boxes(image, np.zeros((0, 4)), np.zeros(0), []), f"{title}: {', '.join(best[:2])}")
     found = side.found[position]

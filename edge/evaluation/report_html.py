@@ -56,10 +56,11 @@ def page_of(report: dict[str, Any], pictures: Sequence[tuple[str, bytes]]) -> st
 
 def page_shell(title: str, body: str) -> str:
     """Return a whole page in the reports' style; body is HTML."""
-    return (
+    page = (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{_STYLE}</style></head><body>{body}</body></html>\n"
     )
+    return page.encode(errors="backslashreplace").decode()  # file names need not be UTF-8
 
 
 def _figures(report: dict[str, Any], names: Sequence[str]) -> str:
@@ -94,14 +95,12 @@ def _classes(report: dict[str, Any], names: Sequence[str], detector: bool) -> st
     left = f"<div><p>{title} of the {len(bars)} commonest classes: {legend}</p>{bar_chart(bars)}</div>"
     right = ""
     if detector:
-        series = [
-            (name, model["figures"]["pr_curves"]["all"]) for name, model in zip(names, report["models"], strict=True)
-        ]
-        if len(series) == 1:
-            curves = report["models"][0]["figures"]["pr_curves"]
-            series += [(tables[0][i]["name"], curves[tables[0][i]["name"]]) for i in order[:5]]
+        curves = [model["figures"]["pr_curves"] for model in report["models"]]
         if len(names) == 1:
-            series[0] = ("all classes", series[0][1])
+            named = [tables[0][i]["name"] for i in order[:5]]
+            series = [("all classes", curves[0]["all"]), *((name, curves[0][name]) for name in named)]
+        else:  # the colours are those of the bars beside it
+            series = [(f"{'AB'[i]}: {model['target']}", curves[i]["all"]) for i, model in enumerate(report["models"])]
         right = f"<div><p>Precision over recall, IoU 0.5</p>{pr_chart(series)}</div>"
     return f'<h2>Classes</h2><div class="row">{left}{right}</div>' + _class_table(tables, order, detector)
 

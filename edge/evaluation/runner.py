@@ -34,7 +34,10 @@ __all__ = [
 ]
 
 
-_LIBRARIES = ("ai-edge-litert", "onnxruntime", "tensorrt", "opencv-python-headless", "numpy")
+_LIBRARIES = (
+    *("ai-edge-litert", "onnxruntime", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx-cu13-bindings"),
+    *("opencv-python-headless", "opencv-python", "numpy"),
+)
 
 
 @dataclass(frozen=True, slots=True)

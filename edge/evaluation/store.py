@@ -112,7 +112,7 @@ class ResultStore:
                 if "image" in record:
                     self.results[record["image"]] = _seen_of(record)
                     self._states[record["image"]] = list(record["state"])
-            except (ValueError, KeyError, TypeError, IndexError):
+            except (ValueError, KeyError, TypeError, IndexError, RecursionError):
                 break
             good += len(line)
         return good

@@ -1,6 +1,7 @@
 """What decides in a conversion: the gate, resuming, mixed precision, files for accelerators, the bundle's place."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from convert.request import ConvertRequest, Job
 from convert.run import convert
 from convert.workspace import Workspace, replace_folder
 from edge.errors import ConfigError, InterruptedWorkError, MissingBackendError, ModelError
+from edge.golden import check_golden
 from edge.model import open_model
 
 
@@ -81,6 +83,18 @@ def interrupted(wanted: ConvertRequest, monkeypatch) -> None:
         patch.setattr(run, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(InterruptedWorkError):
             convert(wanted)
+
+
+def test_pictures_need_no_utf8_names(classifier_file, class_folders, tmp_path):
+    for path in sorted(class_folders.rglob("*.png"))[:12]:
+        (tmp_path / "set" / path.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / "set" / path.parent.name / os.fsdecode(b"caf\xe9" + path.name.encode()))
+    wanted = ConvertRequest(
+        str(classifier_file), tmp_path / "b", ("onnx",), ("fp32", "fp16"), evaluation=tmp_path / "set"
+    )
+    convert(wanted)
+    assert check_golden(str(tmp_path / "b"), "onnx-fp32")["agreement"] == 1
+    assert "caf\\udce9" in (tmp_path / "b/report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("change", ["pictures", "settings"])

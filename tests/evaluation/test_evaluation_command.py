@@ -13,6 +13,7 @@ import pytest
 
 from edge.errors import ConfigError, EdgeError, InterruptedWorkError, MissingBackendError
 from edge.evaluation import command, evaluate
+from edge.evaluation.coco_reference import reference_figures
 from edge.evaluation.gates import AccuracyError
 
 pytestmark = pytest.mark.shared
@@ -77,6 +78,7 @@ def test_the_whole_set_gives_the_reference_map(shared, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "mAP50-95" in text
     assert "warning: only 80 pictures" in text
+    assert re.search(r"warning: \d+ of \d\d classes are in fewer than 5 pictures: mAP reads high", text)
 
 
 def test_all_formats_give_the_same_figures(shared, small, tmp_path):
@@ -141,6 +143,18 @@ def test_ctrl_c_is_no_kept_gate(shared, small, tmp_path, monkeypatch):
         run_eval(*words)
     with pytest.raises(InterruptedWorkError, match="the evaluation was stopped.*: the same command goes on"):
         run_eval(*words, "--resume", tmp_path)
+
+
+def test_another_map_of_the_reference_is_told(shared, small, monkeypatch, capsys):
+    for more, told in ((1e-5, True), (1e-8, False)):
+
+        def reference(truths, found, count, more=more):
+            figures = reference_figures(truths, found, count)
+            return {**figures, "map": figures["map"] + more}
+
+        monkeypatch.setattr(command, "_reference", lambda reference=reference: reference)
+        run_eval(shared / "models/FastestDet.onnx", small / "yolo", "--limit", 3, "--resamples", 10)
+        assert ("faster-coco-eval says mAP" in capsys.readouterr().out) is told
 
 
 def test_what_cannot_work_is_told_before_the_work(shared, small, tmp_path, monkeypatch):

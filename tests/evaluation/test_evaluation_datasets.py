@@ -122,6 +122,20 @@ def test_a_wrong_annotation_is_named(folder, key, value, said):
     assert said in str(caught.value)
 
 
+def test_crowds_and_difficult_objects_are_ignored_regions(folder):
+    document = json.loads((folder / "instances.json").read_text())
+    document["annotations"][1].update(iscrowd=1, area=700)
+    (folder / "instances.json").write_text(json.dumps(document))
+    first = read_dataset(folder / "instances.json").samples[0]
+    assert first.ignore.tolist() == [False, True]
+    assert first.area.tolist() == [1200, 700]
+    path = folder / "Annotations/a.xml"
+    path.write_text(path.read_text().replace("<name>old bird", "<difficult>1</difficult><name>old bird"))
+    first = read_dataset(layout(folder, "voc")).samples[0]
+    assert first.ignore.tolist() == [False, True]
+    assert truths_of(read_dataset(folder), [nothing()] * 3)[0].crowd.tolist() == [False, True]
+
+
 def test_pictures_that_cannot_be_used_are_named(folder):
     path = folder / "images" / "a.jpg"
     with pytest.raises(ConfigError, match="its annotations are for 32x32"):

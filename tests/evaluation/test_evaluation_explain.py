@@ -108,6 +108,7 @@ def test_two_wrong_stages_share_the_blame(shared, tmp_path, bundle):
     equal = findings(shared, tmp_path, bundle("good2"), bundle("spoiled2", score=0.5), "--score", 0.3)
     assert equal["stage"] is None
     assert equal["agreement"] == 1
+    assert equal["cure"] == "nothing here, but what differs in thresholds may show on other pictures"
 
 
 def test_a_report_of_a_comparison_is_enough(shared, tmp_path, bundle, capsys):

@@ -39,6 +39,35 @@ def test_every_figure_equals_faster_coco_eval(seed):
             assert np.nanmean(ap[5]) == pytest.approx(figures["map75"], abs=1e-6)
 
 
+def test_at_most_a_hundred_of_a_class_and_picture_count():
+    """240 false alarms and 40 objects found after 90 of them, in a class; in another class all is right."""
+    rng = np.random.default_rng(3)
+    places = np.stack(np.meshgrid(np.arange(20.0), np.arange(14.0)), axis=2).reshape(-1, 2) * 30
+    boxes = np.concatenate([places, np.full((280, 2), 20.0)], axis=1)
+    right = boxes[:40]
+    ids = np.append(np.zeros(280, np.int64), np.ones(40, np.int64))
+    scores = np.concatenate([np.linspace(0.61, 0.6, 40), rng.uniform(0.7, 0.9, 90), rng.uniform(0.1, 0.5, 150)])
+    found = Predicted(np.concatenate([boxes, right]), ids, np.append(scores, np.linspace(0.9, 0.8, 40)))
+    truth = Truth(np.concatenate([right, right]), np.repeat([0, 1], 40), np.zeros(80, bool), np.full(80, 400.0))
+    ap = average_precision(match([truth], [found], 2))
+    figures = reference_figures([truth], [found], 2)
+    assert np.nanmean(ap) == pytest.approx(figures["map"], abs=1e-9)
+    assert (ap[:, 1] == 1).all()
+    assert ap[0, 0] == pytest.approx(sum(10 / 100 for k in range(101) if k / 100 <= 10 / 40) / 101)
+
+
+def test_of_equal_overlaps_the_last_object_is_taken():
+    """The first detection lies midway between two objects; the second fits only the one of them that is left."""
+    box = [[0.0, 0, 20, 20], [4.0, 0, 20, 20]]
+    truth = Truth(np.array(box), np.zeros(2, np.int64), np.zeros(2, bool), np.full(2, 400.0))
+    for x, both in ((-4.0, True), (8.0, False)):
+        seen = Predicted(np.array([[2.0, 0, 20, 20], [x, 0, 20, 20]]), np.zeros(2, np.int64), np.array([0.9, 0.8]))
+        figures = reference_figures([truth], [seen], 1)
+        ap = average_precision(match([truth], [seen], 1))
+        assert ap[2, 0] == (1.0 if both else pytest.approx(51 / 101))
+        assert np.nanmean(ap) == pytest.approx(figures["map"], abs=1e-9)
+
+
 def test_weights_count_a_picture_as_often_as_they_say():
     truths, found = random_set(99, images=6)
     weights = np.array([2, 0, 1, 3, 1, 0])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edge.evaluation.bootstrap import interval_of, resample, warnings_of, wilson_interval
-from edge.evaluation.classification_metrics import score_classifier
+from edge.evaluation.classification_metrics import first_categories, hits_of, score_classifier
 from edge.evaluation.compare import agreement, compare_classifiers, compare_detectors, picture_quality
 from edge.evaluation.datasets import Dataset, Sample
 from edge.evaluation.detection_metrics import confusion_matrix, pr_curve, predictions, score_detector
@@ -139,6 +139,41 @@ def test_the_interval_covers_the_truth_with_many_classes_too():
     assert abs(np.mean(off)) < np.mean(excess) / 2
 
 
+def test_models_that_number_their_classes_differently_are_compared_by_category():
+    seen = [Seen((9, 9), np.zeros((0, 4)), np.array(c), np.ones(len(c))) for c in ([3, 1], [5], [], [7])]
+    assert first_categories(seen, [5, 3]) == [1, 0, -(2**40), -9]
+    assert first_categories(seen, [3, 5, 7]) == [0, 1, -(2**40), 2]
+
+
+def test_the_fifth_class_is_among_the_first_five_and_the_sixth_is_not():
+    dataset = Dataset(
+        "classification", "CSV", Path(), ["x"], [Sample(n, Path(n), category=np.array([0])) for n in "ab"]
+    )
+    seen = [Seen((9, 9), np.zeros((0, 4)), np.array(c), np.ones(6)) for c in ([1, 2, 3, 4, 9, 5], [1, 2, 3, 4, 5, 9])]
+    assert hits_of(dataset, seen, [9]).tolist() == [[False, True], [False, False]]
+
+
+def test_what_lies_on_a_crowd_is_no_false_alarm():
+    truths = [truth((0, 0, 0, 10, 10), (0, 100, 100, 40, 40, "crowd"))]
+    seen = [found((0, 0.9, 0, 0, 10, 10), (0, 0.8, 110, 110, 9, 9), (0, 0.7, 60, 60, 9, 9))]
+    (row,) = score_detector(truths, seen, ["one"], 0.25, 2).figures["classes"]
+    assert (row["precision"], row["recall"], row["objects"]) == (0.5, 1.0, 1)
+    assert row["ap50"] == 1.0
+
+
+def test_a_class_in_fewer_than_five_pictures_has_no_interval():
+    rng = np.random.default_rng(2)
+    truths, seen = world(rng, 30, 1)
+    for i in range(30):
+        if i < 4:
+            truths[i].class_ids[:] = 1
+            seen[i].class_ids[:] = 1
+    rows = score_detector(truths, seen, ["often", "seldom"], 0.25, 40).figures["classes"]
+    assert rows[0]["ap"]["resamples"] == 40
+    assert 0 < rows[0]["ap"]["low"] < rows[0]["ap"]["value"] < rows[0]["ap"]["high"] < 1
+    assert (rows[1]["ap"]["low"], rows[1]["ap"]["high"], rows[1]["ap"]["resamples"]) == (0, 1, 0)
+
+
 def classifier_hits(both: int, only_a: int, only_b: int, none: int) -> tuple[np.ndarray, np.ndarray]:
     a = np.repeat([True, True, False, False], (both, only_a, only_b, none))
     b = np.repeat([True, False, True, False], (both, only_a, only_b, none))
@@ -214,6 +249,7 @@ def test_a_classifiers_recall_and_precision_by_hand():
 def test_the_interval_of_a_mean_is_the_textbook_one():
     values = np.random.default_rng(0).normal(0, 1, 400)
     drawn = resample(lambda w: np.array([w @ values / w.sum()]), 400, 400, 1000)[:, 0]
+    assert np.allclose(drawn[::2] + drawn[1::2], 2 * values.mean())  # each half beside the other one
     interval = interval_of(float(values.mean()), drawn)
     assert interval.width == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
     assert abs((interval.low + interval.high) / 2 - values.mean()) < 0.02
@@ -227,7 +263,9 @@ def test_wilson_interval_of_a_share():
 
 def test_small_sets_are_warned_about():
     assert "only 80 pictures" in warnings_of("mAP", wilson_interval(40, 80), 80)[0]
-    assert "+-0.107" in warnings_of("mAP", wilson_interval(40, 80), 80)[1]
+    said = warnings_of("mAP", wilson_interval(40, 80), 80)[1]
+    assert "+-0.107" in said
+    assert "about 2300 pictures" in said  # 0.107 / 0.02 squared is 28.5 times as many
     assert warnings_of("mAP", wilson_interval(4000, 5000), 5000) == []
 
 

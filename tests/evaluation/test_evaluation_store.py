@@ -99,6 +99,26 @@ def test_a_picture_is_known_until_its_bytes_its_time_or_its_annotated_size_chang
     assert not is_known(store, sample)
 
 
+def test_a_whole_line_without_its_end_is_computed_again(tmp_path, sample):
+    """What is appended next would stand on the same line."""
+    store = tmp_path / "kept"
+    with ResultStore(store, {}) as kept:
+        kept.add(sample, nothing())
+    (path,) = store.glob("*.jsonl")
+    whole = path.read_bytes()
+    path.write_bytes(whole.rstrip(b"\n"))
+    assert not is_known(store, sample)
+    with ResultStore(store, {}) as kept:
+        kept.add(sample, nothing())
+    assert path.read_bytes() == whole
+
+
+def test_a_result_is_in_the_file_at_once(tmp_path, sample):
+    with ResultStore(tmp_path / "kept", {}) as kept:
+        kept.add(sample, nothing())
+        assert is_known(tmp_path / "kept", sample)  # as after a kill here
+
+
 def test_other_threads_and_another_library_give_other_files(bundle, tmp_path, monkeypatch):
     dataset = read_dataset(tmp_path / "set")
 
@@ -130,6 +150,20 @@ def test_two_targets_of_a_bundle_are_evaluated_each(bundle, tmp_path):
     report = evaluate(read_dataset(tmp_path / "set"), [first, second_reference(first, "other")]).report
     assert [model["target"] for model in report["models"]] == ["one", "other"]
     assert report["comparison"]["verdict"] == "too few pictures to tell: A and B differ on 0 of 2"
+
+
+def test_two_classifiers_agree_on_names_not_on_numbers(bundle, tmp_path):
+    """Both say class 0 of every picture, and each calls it something else."""
+    for name in ("0", "1"):
+        (tmp_path / "set" / name).rename(tmp_path / "set" / {"0": "cat", "1": "dog"}[name])
+    settings = []
+    for labels in ("cat dog cow", "dog cat cow"):
+        path = tmp_path / f"{labels}.txt"
+        path.write_text(labels.replace(" ", "\n"))
+        settings.append(RunSettings(str(bundle), "one", str(path), 0.0))
+    comparison = evaluate(read_dataset(tmp_path / "set"), settings).report["comparison"]
+    assert comparison["agreement"] == 0
+    assert [row["difference"] for row in comparison["pictures"]] == [1.0, -1.0]
 
 
 def test_an_evaluation_of_the_first_model_is_taken_over(bundle, tmp_path, monkeypatch):
