@@ -65,8 +65,7 @@ class Pipeline:
         self._timeout_s = config.frame_timeout_s
         self._t_start_ns = monotonic_ns()
         self.t_newest_ns: int | None = None
-        self._t_beat_ns = 0
-        self._frame_wh = (0, 0)
+        self._t_beat_ns, self._frame_wh, self._faults = 0, (0, 0), ("",) * 4
         self.conditions: dict[FlagName, str] = {}
         self._held: list[SourceEvent] = []
         self._asked: SimpleQueue[Callable[[Pipeline], None]] = SimpleQueue()
@@ -128,8 +127,7 @@ class Pipeline:
             self._select(self._found, geometry, model.decoder.needs_nms)
             if self._regions:
                 kept = self._regions.kept(self._found, (frame.info.width_px, frame.info.height_px))
-                if not kept.all():
-                    self._found.take(self._found, np.flatnonzero(kept))
+                self._found.take(self._found, np.flatnonzero(kept))
             laps.lap(Stage.NMS)
             if self._tracker:
                 self._track(self._tracker, frame.info, self.result)
@@ -252,9 +250,11 @@ class Pipeline:
             raise
         finally:
             misfit = self._locator.misfit if self._locator else ""
-            reasons = filter(None, (self.lineup.reason, self.source.picture_fault, misfit))
-            self.set_condition("degraded", "; ".join(reasons))
-            self.set_condition("fallback", self.lineup.fallback)
+            faults = (self.lineup.reason, self.source.picture_fault, misfit, self.lineup.fallback)
+            if faults != self._faults:
+                self._faults = faults
+                self.set_condition("degraded", "; ".join(filter(None, faults[:3])))
+                self.set_condition("fallback", faults[3])
 
     def _select(self, result: Detections, geometry: Geometry, needs_nms: bool) -> None:
         candidates = self._candidates
