@@ -51,6 +51,7 @@ class PublisherHealth(msgspec.Struct, kw_only=True):
 class HealthReport(msgspec.Struct, kw_only=True):
     """One moment of a run. age_ms: of the newest result's frame, from its capture to now; None before the first.
 
+    latency_ms: median age of the last 60 results when they were published, None before the first.
     state: starting (no result yet), ok, degraded (works, but not as asked for), stale (no fresh result), stuck.
     reasons: for every state but ok, in words. fps: over the last 60 results. temperatures_c: by sensor.
     """
@@ -63,7 +64,7 @@ class HealthReport(msgspec.Struct, kw_only=True):
     fps: float
     age_ms: float | None
     ttl_ms: int
-    latency_ms: float
+    latency_ms: float | None
     stuck: int
     source: SourceHealth
     engines: list[EngineHealth]
@@ -107,7 +108,7 @@ class Health:
             fps=0.0 if resting or not wall.sum() else round(len(wall) * 1e9 / int(wall.sum()), 2),
             age_ms=None if age_ms is None else round(age_ms, 1),
             ttl_ms=pipeline.stream.ttl_ms,
-            latency_ms=round(float(np.median(ages)) / 1e6, 2) if len(ages) else 0.0,
+            latency_ms=round(float(np.median(ages)) / 1e6, 2) if len(ages) else None,
             stuck=self._stages.count,
             source=SourceHealth(
                 id=pipeline.source.source_id,

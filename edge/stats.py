@@ -14,10 +14,10 @@ __all__ = ["collect", "latency_table", "rss_bytes", "summary_ms"]
 _PERCENTILES = (50, 90, 99)
 
 
-def summary_ms(values_ns: np.ndarray) -> dict[str, float]:
-    """Return p50, p90, p99 and max in ms of (N,) int64 ns; zeros when N is 0."""
+def summary_ms(values_ns: np.ndarray) -> dict[str, float] | None:
+    """Return p50, p90, p99 and max in ms of (N,) int64 ns; None when N is 0, as no time was measured."""
     if len(values_ns) == 0:
-        return {"p50": 0.0, "p90": 0.0, "p99": 0.0, "max": 0.0}
+        return None
     points = np.percentile(values_ns, _PERCENTILES) / 1e6
     named = {f"p{p}": round(float(v), 4) for p, v in zip(_PERCENTILES, points, strict=True)}
     return {**named, "max": round(float(values_ns.max()) / 1e6, 4)}
@@ -64,7 +64,8 @@ def latency_table(timings: StageTimings) -> str:
     lines = [f"{'stage':<20}{'p50 ms':>10}{'p90 ms':>10}{'p99 ms':>10}{'max ms':>10}"]
     for name, values in rows:
         summary = summary_ms(values)
-        lines.append(f"{name:<20}" + "".join(f"{v:>10.3f}" for v in summary.values()))
+        cells = [f"{v:.3f}" for v in summary.values()] if summary else ["-"] * 4
+        lines.append(f"{name:<20}" + "".join(f"{cell:>10}" for cell in cells))
     if wall.any():
         lines.append(f"stages add up to {100 * stages.sum() / wall.sum():.2f} % of the wall clock")
     return "\n".join(lines)

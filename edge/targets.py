@@ -45,8 +45,8 @@ class Opened:
 def load_engine(file: Path, options: EngineSection) -> Engine:
     """Return the engine for a model file, chosen by its suffix; in a process of its own where the options say so.
 
-    Raises: EngineError for a suffix no engine takes, MissingBackendError for an engine that is not installed,
-    and what the engine raises.
+    Raises: EngineError for a suffix no engine takes or a path that is not UTF-8, MissingBackendError for an engine
+    that is not installed, and what the engine raises.
     """
     suffix = file.suffix.lower().lstrip(".")
     if suffix not in names("engines"):
@@ -54,6 +54,12 @@ def load_engine(file: Path, options: EngineSection) -> Engine:
             resolve("engines", suffix)
         except ConfigError as exc:
             raise EngineError(f"{file.name} is no model file an engine knows", "give a .tflite or .onnx file") from exc
+    try:
+        str(file).encode()
+    except UnicodeEncodeError as exc:  # which ONNX Runtime and the TensorFlow Lite interpreters do not take
+        raise EngineError(
+            f"{str(file)!a} cannot be opened (its name is not UTF-8)", "rename it, or the folder that is not UTF-8"
+        ) from exc
     if options.isolate or options.python:
         return WorkerEngine(file, options)
     return resolve("engines", suffix)(file, options)

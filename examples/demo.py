@@ -119,6 +119,8 @@ def show(messages: list[Message], stats: dict, video: Path, picture: Path) -> No
         "capture to publish": stats["capture_to_publish_ms"],
     }
     for name, row in rows.items():
+        if row is None:  # not one frame
+            continue
         print(f"{name:<20}" + "".join(f"{row[p]:>10.3f}" for p in ("p50", "p90", "p99")))
     if not seen:
         sys.exit("demo: no face was found, which should not happen: please report it")

@@ -12,6 +12,7 @@ from edge.health import Health, HealthReport
 from edge.model import open_model
 from edge.pipeline import Pipeline
 from edge.stage_watch import StageWatch
+from edge.stats import collect, latency_table
 from edge.testing import MemoryPublisher, MemorySource
 from edge.throttle_watch import ThrottleWatch
 from edge.timings import Stage, StageTimings
@@ -43,13 +44,14 @@ def until(condition, seconds: float = 5.0) -> None:
 def test_a_run_is_starting_then_ok_then_stale(pipeline):
     health = health_of(pipeline)
     report = health.report()
-    assert (report.state, report.age_ms, report.frames) == ("starting", None, 0)
+    assert (report.state, report.age_ms, report.latency_ms, report.frames) == ("starting", None, None, 0)
     assert "connecting" in report.line
     for _ in range(3):
         pipeline.step()
     report = health.report()
     assert (report.state, report.reasons, report.frames) == ("ok", [], 3)
     assert 0 <= report.age_ms < 80
+    assert 0 < report.latency_ms < 80
     assert report.fps > 0
     assert (report.engines[0].state, report.engines[0].frames) == ("running", 3)
     assert report.publishers[0].sent == len(pipeline.publishers[0].messages)
@@ -58,6 +60,17 @@ def test_a_run_is_starting_then_ok_then_stale(pipeline):
     assert "the newest result is" in health.report().reasons[0]
     pipeline.step()
     assert health.report().state == "ok"
+
+
+def test_what_was_not_timed_is_null_and_not_zero(pipeline):
+    before = collect(pipeline, 1.0)
+    assert (before["frames"], before["fps"], before["stages_ms"]) == (0, 0.0, {})
+    assert before["wall_ms"] is before["capture_to_publish_ms"] is before["stages_over_wall"] is None
+    assert latency_table(pipeline.timings).splitlines()[1].split() == ["step", "(wall", "clock)", "-", "-", "-", "-"]
+    pipeline.step()
+    after = collect(pipeline, 1.0)
+    assert 0 < after["capture_to_publish_ms"]["p50"] == after["capture_to_publish_ms"]["max"]
+    assert after["wall_ms"]["p50"] > 0
 
 
 def test_what_is_wrong_is_named(pipeline):

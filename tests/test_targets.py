@@ -1,5 +1,6 @@
 """Which target of a bundle `target = "auto"` takes, and what is said of the others."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ from edge.config import EngineSection
 from edge.engines.tflite_ops import EDGE_TPU_OP
 from edge.errors import AcceleratorError, EngineError, ManifestError, MissingBackendError
 from edge.manifest import Manifest, read_manifest
-from edge.targets import open_target, ranked
+from edge.model import open_model
+from edge.registry import names
+from edge.targets import load_engine, open_target, ranked
 
 NULL_FILE = """
 [[inputs]]
@@ -139,3 +142,19 @@ def test_a_target_that_is_not_there_is_explained(tmp_path):
     manifest = bundle_of(tmp_path, FOUR)
     with pytest.raises(ManifestError, match="no target 'aut0': did you mean 'auto'"):
         open_target(tmp_path, manifest, EngineSection(target="aut0"))
+
+
+@pytest.mark.parametrize("where", ["file", "folder"])
+@pytest.mark.parametrize("options", [EngineSection(), EngineSection(isolate=True)], ids=["here", "isolated"])
+@pytest.mark.parametrize("suffix", [name for name in names("engines") if "+" not in name])
+def test_a_path_that_is_not_utf8_is_told_before_any_engine_sees_it(tmp_path, suffix, options, where):
+    raw = b"/m\xff." if where == "file" else b"/\xff/m."
+    file = Path(os.fsdecode(os.fsencode(tmp_path) + raw + suffix.encode()))
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(NULL_FILE)
+    with pytest.raises(EngineError, match=r"\\udcff.*\(its name is not UTF-8\): rename it") as caught:
+        load_engine(file, options)
+    assert caught.value.exit_code == 3
+    assert str(caught.value).isascii()  # as a terminal could not print it else
+    with pytest.raises(EngineError, match="its name is not UTF-8"):
+        open_model(str(file))

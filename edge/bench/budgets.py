@@ -50,16 +50,22 @@ def read_budgets(path: Path) -> Budgets:
 
     Raises: ConfigError naming the file and the key.
     """
-    return as_struct(read_toml(path), Budgets, str(path))
+    budgets = as_struct(read_toml(path), Budgets, str(path))
+    for pattern in budgets.boards:
+        if not pattern.strip():
+            raise ConfigError(
+                f'{path}: [boards."{pattern}"] names no board', 'give a part of its name, or [boards."*"] for any board'
+            )
+    return budgets
 
 
 def limits_for(budgets: Budgets, board: str | None, cpu: str | None) -> tuple[str, Limits]:
-    """Return the first table whose name is this board's or CPU's, and its name; "*" is any board, and comes last.
+    """Return the table with the longest name, * aside, that is this board's or CPU's, and its name; "*" is any board.
 
     Raises: ConfigError when no table is for this board, or its table is empty.
     """
     names = [name for name in (board, cpu) if name]
-    for pattern in sorted(budgets.boards, key=lambda text: text == "*"):
+    for pattern in sorted(budgets.boards, key=lambda text: len(text.replace("*", "")), reverse=True):
         if pattern == "*" or any(fnmatch.fnmatch(name.lower(), f"*{pattern.lower()}*") for name in names):
             if budgets.boards[pattern] == Limits():
                 raise ConfigError(f'[boards."{pattern}"] has no limit, so anything would keep it', "add one")

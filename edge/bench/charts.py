@@ -13,7 +13,7 @@ _LEFT, _RIGHT = 150, 30
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A named curve; None leaves a gap. colour is one of the page's classes c0 to c7."""
+    """A named curve; None leaves a gap. colour is one of the page's classes c0 to c7, with " thin" a thin line."""
 
     name: str
     xs: Sequence[float]
@@ -78,8 +78,8 @@ def cdf_chart(lines: Sequence[Line], title: str, x_max: float) -> str:
     return _svg(bottom + 34, parts, title) + _legend([(line.name, line.colour) for line in lines])
 
 
-def histogram_chart(edges: Sequence[float], counts: Sequence[int], title: str) -> str:
-    """Return counts between edges in ms as bars."""
+def histogram_chart(edges: Sequence[float], counts: Sequence[int], title: str, colour: str) -> str:
+    """Return counts between edges in ms as bars; colour as a `Line`'s."""
     top, bottom = 8, 148
     x_scale = (WIDTH - _LEFT - _RIGHT) / max(edges[-1] - edges[0], 1e-9)
     y_scale = (bottom - top) / max([*counts, 1])
@@ -89,9 +89,10 @@ def histogram_chart(edges: Sequence[float], counts: Sequence[int], title: str) -
     )
     for i, count in enumerate(counts):
         x, width = _LEFT + (edges[i] - edges[0]) * x_scale, (edges[i + 1] - edges[i]) * x_scale
+        height = count * y_scale
         parts.append(
-            f'<rect class="fill c1" x="{x:.1f}" y="{bottom - count * y_scale:.1f}" width="{max(0.5, width - 1):.1f}" '
-            f'height="{count * y_scale:.1f}"><title>{edges[i]:.3f} to {edges[i + 1]:.3f} ms: {count}</title></rect>'
+            f'<rect class="fill {colour}" x="{x:.1f}" y="{bottom - height:.1f}" width="{max(0.5, width - 1):.1f}" '
+            f'height="{height:.1f}"><title>{edges[i]:.3f} to {edges[i + 1]:.3f} ms: {count}</title></rect>'
         )
     return _svg(bottom + 34, parts, title)
 
@@ -137,7 +138,8 @@ def _x_grid(ticks: Sequence[float], low: float, scale: float, top: float, bottom
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:
-    return "".join(f"{'L' if i else 'M'}{x:.1f} {y:.1f}" for i, (x, y) in enumerate(points))
+    path = "".join(f"{'L' if i else 'M'}{x:.1f} {y:.1f}" for i, (x, y) in enumerate(points))
+    return f"{path}h0" if len(points) == 1 else path  # which round ends make a dot
 
 
 def _legend(entries: Sequence[tuple[str, str]]) -> str:

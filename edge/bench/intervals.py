@@ -25,11 +25,15 @@ _MAX_RESAMPLED, _PIECES = 20_000, 20  # what is resampled of more values: so man
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate with its 95 % confidence bounds; low and high are None when there is too little to tell."""
+    """An estimate with its 95 % confidence bounds; low and high are None when there is too little to tell.
+
+    count_needed: of a percentile without bounds, about how many values would give it some.
+    """
 
     value: float
     low: float | None = None
     high: float | None = None
+    count_needed: int | None = None
 
     @property
     def known(self) -> bool:
@@ -106,18 +110,23 @@ def percentile_intervals(values: np.ndarray, percents: Sequence[float]) -> list[
     """
     points = np.percentile(values, percents)
     n, ordered = len(values), np.sort(values)
-    if n < _MIN_VALUES:
-        return [Interval(float(point)) for point in points]
     tau = _correlation_time(values)
     found = []
     for point, share in zip(points, np.asarray(percents) / 100, strict=True):
         reach = 1.96 * np.sqrt(n * share * (1 - share) * tau)
         low, high = int(np.floor(n * share - reach)), int(np.ceil(n * share + reach)) + 1  # ranks from 1 on
-        if low < 1 or high > n:
-            found.append(Interval(float(point)))
+        if n < _MIN_VALUES or low < 1 or high > n:
+            found.append(Interval(float(point), count_needed=max(n + 1, _count_needed(share, tau))))
         else:
             found.append(Interval(float(point), float(ordered[low - 1]), float(ordered[high - 1])))
     return found
+
+
+def _count_needed(share: float, tau: float) -> int:
+    """The least n whose bounds are among its values: n * tail - reach >= 1, a quadratic inequality in sqrt(n)."""
+    tail, spread = min(share, 1 - share), 1.96 * np.sqrt(share * (1 - share) * tau)
+    root = (spread + np.sqrt(spread**2 + 4 * tail)) / (2 * tail)
+    return max(_MIN_VALUES, int(np.ceil(root**2)))
 
 
 def paired_ratio(first: Sequence[float], second: Sequence[float]) -> Interval:

@@ -80,9 +80,9 @@ def _waterfall(figure: Any, report: Report) -> None:
 def _cdf(figure: Any, report: Report) -> None:
     axes = figure.subplots()
     ends = []
-    for setup in report.setups:
-        for name, values in (("capture to publish", setup.capture_to_publish), ("step", setup.step)):
-            axes.plot(values.cdf_ms, range(101), label=f"{setup.name}: {name}")
+    for i, setup in enumerate(report.setups):
+        for name, values, style in (("capture to publish", setup.capture_to_publish, "-"), ("step", setup.step, "--")):
+            axes.plot(values.cdf_ms, range(101), style, color=f"C{i}", label=f"{setup.name}: {name}")
             ends.append(values.cdf_ms[99])
     axes.set(xlabel="ms", ylabel="% of frames", xlim=(0, 1.08 * max(ends)), title="Latency, cumulative distribution")
     axes.grid(alpha=0.3)
@@ -100,13 +100,25 @@ def _series(figure: Any, report: Report) -> None:
     rows = [row for row in rows if any(value is not None for value in row[2])]
     figure.set_figheight(1.6 * (1 + len(rows)))
     all_axes = figure.subplots(1 + len(rows), 1, sharex=True, squeeze=False)[:, 0]
-    all_axes[0].plot(s.latency_t_s, s.latency_p50_ms, label="p50")
-    all_axes[0].plot(s.latency_t_s, s.latency_max_ms, label="max", linewidth=0.8)
+    several = len(s.latency) > 1
+    for i, each in enumerate(s.latency):
+        who = f"{each.name}: " if several else ""
+        for name, values, colour, width in (
+            ("p50", each.p50_ms, f"C{i}", 1.5),
+            ("max", each.max_ms, f"C{i}" if several else "C1", 0.7),
+        ):
+            all_axes[0].plot(
+                each.t_s, _gapped(values), ".-", color=colour, linewidth=width, markersize=2 * width, label=who + name
+            )
     all_axes[0].set_ylabel("capture to\npublish, ms")
-    all_axes[0].legend(loc="upper right")
+    all_axes[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncol=4, frameon=False)  # above, to cover no line
     for axes, (name, t_s, values) in zip(all_axes[1:], rows, strict=True):
-        axes.plot(t_s, [float("nan") if value is None else value for value in values])
+        axes.plot(t_s, _gapped(values), color="0.4")
         axes.set_ylabel(name)
     for axes in all_axes:
         axes.grid(alpha=0.3)
     all_axes[-1].set_xlabel("s")
+
+
+def _gapped(values: list) -> list[float]:
+    return [float("nan") if value is None else value for value in values]

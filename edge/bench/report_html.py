@@ -3,7 +3,14 @@
 from html import escape
 
 from edge.bench.charts import Line, cdf_chart, histogram_chart, line_chart, waterfall_chart
-from edge.bench.report_text import NOT_AVAILABLE, SOAK_NOTE, machine_lines, soak_all_clear, soak_title
+from edge.bench.report_text import (
+    NOT_AVAILABLE,
+    SOAK_NOTE,
+    machine_lines,
+    soak_all_clear,
+    soak_title,
+    too_few_frames,
+)
 from edge.bench.results import Distribution, Estimate, Report, Setup
 from edge.bench.summaries import drawn_stages
 
@@ -34,8 +41,10 @@ table.facts td:first-child{color:var(--soft);width:190px;white-space:nowrap}
 svg{display:block;width:100%;height:auto;font-size:13px}text{fill:var(--ink)}.tick{fill:var(--soft);font-size:12px}
 .value tspan{fill:var(--soft)}.strong{font-weight:600}.grid{stroke:var(--line);stroke-width:1;fill:none}
 .whisker{stroke:var(--ink);stroke-width:1.3;fill:none;opacity:.65}.line{fill:none;stroke-width:2;
-stroke-linejoin:round}.legend{color:var(--soft);font-size:13px}.legend span{margin-right:20px}
+stroke-linejoin:round;stroke-linecap:round}.line.thin{stroke-width:1;opacity:.75}
+.legend{color:var(--soft);font-size:13px}.legend span{margin-right:20px}
 .legend i{display:inline-block;width:14px;height:4px;border-radius:2px;margin-right:6px;vertical-align:middle}
+.legend i.thin{height:1px;opacity:.75}
 .absent{color:var(--soft);font-style:italic;margin:8px 0}footer{color:var(--soft);font-size:13px;margin-top:32px}
 ul{margin:8px 0;padding-left:20px}@media print{body{background:#fff}section,.card{break-inside:avoid}}
 """ + "".join(
@@ -48,7 +57,7 @@ def page_of(report: Report) -> str:
     title = " against ".join(dict.fromkeys(setup.model for setup in report.setups))
     body = [_head(report, title), _cards(report), _comparison(report)]
     body += [_setup(setup, len(report.setups) > 1) for setup in report.setups]
-    body += [_cdf(report), _time_series(report), _soak(report), _photon(report), _budget(report)]
+    body += [_too_few(report), _cdf(report), _time_series(report), _soak(report), _photon(report), _budget(report)]
     body.append(f"<h2>Machine</h2><section>{_facts(machine_lines(report))}</section>")
     body.append(
         "<footer>Intervals are 95 %: percentiles by order statistics, widened where neighbours are alike, ratios of "
@@ -129,6 +138,11 @@ def _setup(setup: Setup, several: bool) -> str:
     )
 
 
+def _too_few(report: Report) -> str:
+    text = too_few_frames(report)
+    return f'<p class="legend">{escape(text[0].upper() + text[1:])}.</p>' if text else ""
+
+
 def _table(rows: list[tuple[str, Distribution]]) -> str:
     heads = ("ms", "p50", "95 % interval", "p90", "p99", "95 % interval", "max", "jitter")
     cells = []
@@ -151,20 +165,20 @@ def _cdf(report: Report) -> str:
     lines: list[Line] = []
     ends: list[float] = []
     several = len(report.setups) > 1
-    for setup in report.setups:
+    for i, setup in enumerate(report.setups):
         curves = [("capture to publish", setup.capture_to_publish), ("step (wall clock)", setup.step)]
         if setup.age_of_information:
             curves.append(("age at subscriber", setup.age_of_information))
         for name, d in curves[:1] if several else curves:
             label = f"{setup.name}: {name}" if several else name
-            lines.append(Line(label, d.cdf_ms, list(range(101)), f"c{len(lines) + 1}"))
+            lines.append(Line(label, d.cdf_ms, list(range(101)), _colour_of(i if several else len(lines))))
             ends.append(d.cdf_ms[99])
     chart = cdf_chart(lines, "latency, cumulative distribution", max(ends) * 1.08)
     page = f"<h2>Latency, cumulative distribution</h2><section>{chart}</section>"
-    for setup in report.setups:
+    for i, setup in enumerate(report.setups):
         d = setup.capture_to_publish
         heading = f"Capture to publish, histogram{': ' + escape(setup.name) if several else ''}"
-        bars = histogram_chart(d.histogram_edges_ms, d.histogram_counts, heading)
+        bars = histogram_chart(d.histogram_edges_ms, d.histogram_counts, heading, _colour_of(i))
         page += f'<h2>{heading}</h2><section>{bars}<p class="legend">The last bar holds everything above.</p></section>'
     return page
 
@@ -172,11 +186,11 @@ def _cdf(report: Report) -> str:
 def _comparison(report: Report) -> str:
     if not report.comparison:
         return ""
-    rows = "".join(
-        f"<tr><td>{escape(name.replace('_', ' '))}</td><td>{r.value:.4f}</td><td class=ci>{_ci(r, 4)}</td>"
-        f"<td>{escape(report.comparison.verdicts[name])}</td></tr>"
-        for name, r in report.comparison.ratios.items()
-    )
+    rows = ""
+    for name, verdict in report.comparison.verdicts.items():
+        r = report.comparison.ratios.get(name)
+        numbers = f"<td>{r.value:.4f}</td><td class=ci>{_ci(r, 4)}</td>" if r else "<td></td><td></td>"
+        rows += f"<tr><td>{escape(name.replace('_', ' '))}</td>{numbers}<td>{escape(verdict)}</td></tr>"
     return (
         f"<h2>Second over first, {report.comparison.pairs} interleaved pairs</h2><section><table><tr><th></th>"
         f"<th>ratio</th><th>95 % interval</th><th>verdict</th></tr>{rows}</table></section>"
@@ -185,12 +199,16 @@ def _comparison(report: Report) -> str:
 
 def _time_series(report: Report) -> str:
     s = report.series
-    end = max([*s.t_s, *s.latency_t_s], default=1.0)
+    end = max([*s.t_s, *(t for each in s.latency for t in each.t_s)], default=1.0)
+    several = len(s.latency) > 1
+    latency: list[Line] = []
+    for i, each in enumerate(s.latency):
+        who = f"{each.name}: " if several else ""
+        thin = f"{_colour_of(i)} thin" if several else _colour_of(1)
+        latency.append(Line(f"{who}p50", each.t_s, each.p50_ms, _colour_of(i)))
+        latency.append(Line(f"{who}max", each.t_s, each.max_ms, thin))
     charts = [
-        line_chart(
-            [Line("p50", s.latency_t_s, s.latency_p50_ms, "c1"), Line("max", s.latency_t_s, s.latency_max_ms, "c2")],
-            "Capture to publish", "ms", end, 170, from_zero=True,
-        ),
+        line_chart(latency, "Capture to publish", "ms", end, 170, from_zero=True),
         line_chart([Line("temperature", s.t_s, s.temperature_c, "c5")], "Temperature, hottest sensor", "°C", end),
         line_chart([Line("power", s.t_s, s.power_w, "c4")], "Power", "W", end),
         line_chart([Line("clock", s.t_s, s.clock_mhz, "c6")], "Clock, fastest core", "MHz", end),
@@ -244,6 +262,11 @@ def _budget(report: Report) -> str:
 def _facts(rows: list[tuple[str, str]]) -> str:
     cells = "".join(f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>" for name, text in rows)
     return f'<table class="facts">{cells}</table>'
+
+
+def _colour_of(i: int) -> str:
+    """The class of a set-up, or of one of several curves."""
+    return f"c{i + 1}"
 
 
 def _ci(estimate: Estimate, digits: int) -> str:

@@ -1,11 +1,14 @@
 """The report as a table on a terminal."""
 
+import math
+
 from edge.bench.results import Comparison, Distribution, Estimate, Finding, Report, Setup, Soak
 from edge.bench.soak import WINDOWS
 
-__all__ = ["NOT_AVAILABLE", "SOAK_NOTE", "machine_lines", "soak_all_clear", "soak_title", "text_of"]
+__all__ = ["NOT_AVAILABLE", "SOAK_NOTE", "machine_lines", "soak_all_clear", "soak_title", "text_of", "too_few_frames"]
 
 NOT_AVAILABLE = "not available"
+_AGE = "capture to publish"
 SOAK_NOTE = "stages, step and capture to publish above are those of the last window, all else is of the whole run"
 
 
@@ -31,7 +34,7 @@ def text_of(report: Report) -> str:
         parts.append("\n".join(said))
     if report.budget is not None:
         parts.append(_budget(report))
-    parts.append(_findings(report))
+    parts += [_findings(report), *filter(None, [too_few_frames(report)])]
     return "\n\n".join(parts)
 
 
@@ -46,6 +49,40 @@ def soak_all_clear(soak: Soak) -> str:
     if soak.rss_slope_mb_per_hour.low is None:
         return "too few windows to tell of a leak, drift or tail growth: let it run longer"
     return "no leak, drift or tail growth shown"
+
+
+def too_few_frames(report: Report) -> str:
+    """Return which percentiles have no interval and about how many frames would give them one; "" if all have.
+
+    Of each percentile, for the age of a result and for whatever needs most.
+    """
+    said = []
+    for point in ("p50", "p90", "p99"):
+        needed = _frames_needed(report, point)
+        if needed:
+            told = {max(needed), max((row for row in needed if row[1].endswith(_AGE)), default=max(needed))}
+            said.append(f"{point} needs about " + " or ".join(f"{n:,} ({name})" for n, name in sorted(told)))
+    if not said:
+        return ""
+    counts = " and ".join(f"{count:,}" for count in dict.fromkeys(setup.step.count for setup in report.setups))
+    there = f"there were {counts} (--frames and --repeats give more)"
+    if report.soak:
+        there = f"the last window had {counts} (a longer --soak has more)"
+    return f"too few frames for an interval: {', '.join(said)}; {there}"
+
+
+def _frames_needed(report: Report, point: str) -> list[tuple[int, str]]:
+    found = []
+    for setup in report.setups:
+        who = f"{setup.name}: " if len(report.setups) > 1 else ""
+        named = {**setup.stages, "step": setup.step, _AGE: setup.capture_to_publish}
+        if setup.age_of_information and not report.soak:  # there it is of the whole run, all else of a window
+            named["age at subscriber"] = setup.age_of_information
+        for name, values in named.items():
+            needed = getattr(values, point).count_needed
+            if needed:
+                found.append((math.ceil(needed * setup.step.count / values.count), who + name))
+    return found
 
 
 def machine_lines(report: Report) -> list[tuple[str, str]]:
@@ -143,8 +180,10 @@ def _power(setup: Setup) -> str:
 
 def _comparison(comparison: Comparison) -> str:
     lines = [f"second over first, {comparison.pairs} interleaved pairs, 95 % intervals"]
-    for name, ratio in comparison.ratios.items():
-        lines.append(f"  {name:<26}{ratio.value:>8.4f}  {_bounds(ratio, 4):<18}  {comparison.verdicts[name]}")
+    for name, verdict in comparison.verdicts.items():
+        ratio = comparison.ratios.get(name)
+        numbers = f"{ratio.value:>8.4f}  {_bounds(ratio, 4):<18}" if ratio else " " * 28
+        lines.append(f"  {name:<26}{numbers}  {verdict}")
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "Drops",
     "Estimate",
     "Finding",
+    "LatencySeries",
     "Photon",
     "Power",
     "Report",
@@ -33,11 +34,12 @@ class _Struct(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 
 
 class Estimate(_Struct):
-    """A value with its 95 % confidence interval."""
+    """A value with its 95 % confidence interval. count_needed: how many values a percentile without one needs."""
 
     value: float
     low: float | None = None
     high: float | None = None
+    count_needed: int | None = None
 
 
 class Distribution(_Struct):
@@ -113,17 +115,27 @@ class Resources(_Struct):
     cpu_cores: float
 
 
+class LatencySeries(_Struct):
+    """Capture to publish of the set-up `name`, in pieces of a block around t_s, in s since the start.
+
+    None at the end of each turn, where several set-ups take turns.
+    """
+
+    name: str
+    t_s: list[float]
+    p50_ms: list[float | None]
+    max_ms: list[float | None]
+
+
 class Series(_Struct):
-    """The same moments in every list, in s since the start; None where there is no sensor."""
+    """The same moments in every list, in s since the start; None where there is no sensor. latency: per set-up."""
 
     t_s: list[float]
     rss_mb: list[float]
     temperature_c: list[float | None]
     power_w: list[float | None]
     clock_mhz: list[float | None]
-    latency_t_s: list[float]
-    latency_p50_ms: list[float]
-    latency_max_ms: list[float]
+    latency: list[LatencySeries]
 
 
 class Finding(_Struct):
@@ -135,7 +147,10 @@ class Finding(_Struct):
 
 
 class Comparison(_Struct):
-    """The second set-up over the first, of interleaved blocks; verdict in words per quantity."""
+    """The second set-up over the first, of interleaved blocks; verdict in words per quantity.
+
+    A quantity with a verdict and no ratio was left out, and the verdict says why.
+    """
 
     pairs: int
     ratios: dict[str, Estimate]

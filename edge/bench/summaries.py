@@ -2,7 +2,7 @@
 
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -16,7 +16,18 @@ from edge.bench.intervals import (
     sen_slope,
 )
 from edge.bench.measure import Block, Recording
-from edge.bench.results import Comparison, Distribution, Drops, Estimate, Power, Resources, Series, Setup, Soak
+from edge.bench.results import (
+    Comparison,
+    Distribution,
+    Drops,
+    Estimate,
+    LatencySeries,
+    Power,
+    Resources,
+    Series,
+    Setup,
+    Soak,
+)
 from edge.bench.sensors import Sampler, energy_over
 from edge.bench.subscriber import ages_at_ticks_ms
 from edge.timings import Stage
@@ -39,7 +50,10 @@ STAGES_TOLERANCE = 0.03
 _BINS = 40
 _LATENCY_POINTS, _STEPS_PER_POINT = 240, 8
 _MIN_SLOPE_S = 60.0
+_MIN_P99_STEPS = 100  # a block of fewer has its maximum for a p99
 _TICK_NS, _MAX_TICKS = 5_000_000, 200_000
+
+_LatencyRow = tuple[float, float | None, float | None]  # s, p50 and max in ms
 
 
 def distribution_of(values_ms: np.ndarray) -> Distribution:
@@ -70,7 +84,9 @@ def distribution_of(values_ms: np.ndarray) -> Distribution:
 def estimate_of(interval: Interval, digits: int = 4) -> Estimate:
     """Return an interval as it stands in the report."""
     bounds = [None if bound is None else round(bound, digits) for bound in (interval.low, interval.high)]
-    return Estimate(value=round(interval.value, digits), low=bounds[0], high=bounds[1])
+    return Estimate(
+        value=round(interval.value, digits), low=bounds[0], high=bounds[1], count_needed=interval.count_needed
+    )
 
 
 def setup_of(recording: Recording, stamps: array | None, power: Power | None = None) -> Setup:
@@ -146,6 +162,9 @@ def comparison_of(sampler: Sampler, first: Recording, second: Recording) -> Comp
         "work_p50": ("stages_ns", slice(Stage.PREPROCESS, None), 50),
         "infer_p50": ("stages_ns", slice(Stage.INFER, Stage.INFER + 1), 50),
     }
+    steps = min(block.steps for recording in (first, second) for block in recording.blocks)
+    if steps < _MIN_P99_STEPS:
+        del quantities["step_p99"]
     for name, (what, columns, percent) in quantities.items():
         points = [
             [float(np.percentile(_column(getattr(b, what), columns), percent)) for b in recording.blocks]
@@ -160,6 +179,8 @@ def comparison_of(sampler: Sampler, first: Recording, second: Recording) -> Comp
     if [len(side) for side in known] == [len(side) for side in energies]:
         ratios["energy_per_frame"] = estimate_of(paired_ratio(*known))
     verdicts = {name: _verdict(name, ratio, first.name, second.name) for name, ratio in ratios.items()}
+    if steps < _MIN_P99_STEPS:
+        verdicts["step_p99"] = f"left out: {steps} frames a block, {_MIN_P99_STEPS} are needed (--frames)"
     return Comparison(pairs=len(first.blocks), ratios=ratios, verdicts=verdicts)
 
 
@@ -230,26 +251,43 @@ def power_of(sampler: Sampler, recording: Recording, alone: bool) -> Power | Non
 
 
 def series_of(sampler: Sampler, recordings: Sequence[Recording], soak: Soak | None = None) -> Series:
-    """Return what the sensors saw, and the capture-to-publish latency beside it: at most 240 points, or of each window
-    of a soak, whose earlier blocks are not kept.
+    """Return what the sensors saw, and each set-up's capture-to-publish latency beside it: at most 240 points of each
+    or one a block, or of each window of a soak, whose earlier blocks are not kept.
     """
     samples = sampler.samples
     t0_ns = samples[0].t_ns if samples else time.monotonic_ns()
-    blocks = sorted((b for r in recordings for b in r.blocks), key=lambda b: b.t_start_ns)
-    t_ns = np.concatenate([b.t_ns for b in blocks]) if blocks else np.zeros(0, np.int64)
-    age_ms = np.concatenate([b.age_ns for b in blocks]) / 1e6 if blocks else np.zeros(0)
-    points = min(_LATENCY_POINTS, max(20, len(t_ns) // _STEPS_PER_POINT))
-    groups = [g for g in np.array_split(np.arange(len(t_ns)), points) if len(g)]
+    if soak:
+        rows = zip(soak.t_s, soak.p50_ms, soak.max_ms, strict=True)
+        latency = [_latency_series(recordings[0].name, rows)]
+    else:
+        several = len(recordings) > 1
+        latency = [_latency_series(r.name, _latency_rows(r, t0_ns, several)) for r in recordings]
     return Series(
         t_s=[round((s.t_ns - t0_ns) / 1e9, 3) for s in samples],
         rss_mb=[round(s.rss_mb, 3) for s in samples],
         temperature_c=[s.temperature_c for s in samples],
         power_w=[None if s.power_w is None else round(s.power_w, 3) for s in samples],
         clock_mhz=[s.clock_mhz for s in samples],
-        latency_t_s=soak.t_s if soak else [round(float(t_ns[g].mean() - t0_ns) / 1e9, 3) for g in groups],
-        latency_p50_ms=soak.p50_ms if soak else [_round(np.median(age_ms[g])) for g in groups],
-        latency_max_ms=soak.max_ms if soak else [_round(age_ms[g].max()) for g in groups],
+        latency=latency,
     )
+
+
+def _latency_series(name: str, rows: Iterable[_LatencyRow]) -> LatencySeries:
+    t_s, p50_ms, max_ms = zip(*rows, strict=True)
+    return LatencySeries(name=name, t_s=list(t_s), p50_ms=list(p50_ms), max_ms=list(max_ms))
+
+
+def _latency_rows(recording: Recording, t0_ns: int, several: bool) -> Iterator[_LatencyRow]:
+    """No piece reaches over two blocks, as between them may be another set-up's turn, and a gap shows it."""
+    points = min(_LATENCY_POINTS, max(20, sum(block.steps for block in recording.blocks) // _STEPS_PER_POINT))
+    for block in recording.blocks:
+        pieces = np.array_split(np.arange(block.steps), min(block.steps, max(1, points // len(recording.blocks))))
+        for piece in pieces:
+            age_ms = block.age_ns[piece] / 1e6
+            t_s = round(float(block.t_ns[piece].mean() - t0_ns) / 1e9, 3)
+            yield t_s, _round(float(np.median(age_ms))), _round(age_ms.max())
+        if several:
+            yield round((block.t_end_ns - t0_ns) / 1e9, 3), None, None
 
 
 def _round(value: float) -> float:

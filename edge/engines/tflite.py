@@ -107,10 +107,6 @@ class _Runner:
     def _load(self, path, ops, options):  # type: ignore[no-untyped-def]
         if not os.path.isfile(path):
             raise RunnerError(f"no model file {path}", "check the path")
-        try:
-            path.encode()
-        except UnicodeEncodeError as exc:  # which no interpreter takes
-            raise RunnerError(f"{path!a} cannot be opened (its name is not UTF-8)", "rename it") from exc
         name = os.path.basename(path)
         delegates = None
         if EDGE_TPU_OP in ops.custom:

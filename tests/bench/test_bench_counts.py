@@ -1,6 +1,7 @@
 """What is counted, summed and judged, on recordings of which every number is known."""
 
 import argparse
+import re
 from itertools import count
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import pytest
 from bench_engines import CLASSIFIER
 from made_up import S, block_of, measured_of, recording_of, sampler_of
 
-from edge.bench import intervals, schedule
+from edge.bench import intervals, plots, schedule
 from edge.bench.budgets import Limits, check_budget
 from edge.bench.measure import Recording, measure_block, warm_up
 from edge.bench.report_html import page_of
@@ -19,7 +20,7 @@ from edge.bench.results import Report
 from edge.bench.schedule import measure_in_turns
 from edge.bench.session import execute, report_of
 from edge.bench.soak import SoakLog
-from edge.bench.summaries import comparison_of, distribution_of, power_of, resources_of, setup_of
+from edge.bench.summaries import comparison_of, distribution_of, power_of, resources_of, series_of, setup_of
 from edge.config import RunConfig
 from edge.errors import SourceTimeoutError
 from edge.model import open_model
@@ -185,8 +186,8 @@ def test_a_frame_costs_no_pause():
     assert power_of(sampler_of([(t, None) for t in range(21)]), recording, alone=True) is None
 
 
-def interleaved(pairs: int = 6) -> tuple:
-    """A at 2 W and 10 steps/s, B at 6 W and 20 steps/s, in blocks of 4 s with 1 s between them."""
+def interleaved(pairs: int = 6, steps: int = 40) -> tuple:
+    """A at 2 W and 10 steps/s, B at 6 W and 20 steps/s, in blocks of 4 s with 1 s between them; or as many as A has."""
     starts = [5.0 * i for i in range(2 * pairs)]
     order = ["AB"[(i + i // 2) % 2] for i in range(2 * pairs)]
     watts = {"A": 2.0, "B": 6.0}
@@ -197,7 +198,8 @@ def interleaved(pairs: int = 6) -> tuple:
     ]
     sides = [
         recording_of(
-            n, [block_of(s, 4.0, 40 if n == "A" else 80) for s, m in zip(starts, order, strict=True) if m == n]
+            n,
+            [block_of(s, 4.0, steps if n == "A" else 2 * steps) for s, m in zip(starts, order, strict=True) if m == n],
         )
         for n in "AB"
     ]
@@ -252,12 +254,121 @@ def test_what_the_sampler_saw_of_throttling_marks_the_run():
 
 
 def test_the_tail_is_compared_too():
-    a, b, sampler = interleaved()
+    a, b, sampler = interleaved(steps=100)
     for block in b.blocks:
         block.wall_ns[-8:] *= 10
     ratios = comparison_of(sampler, a, b).ratios
     assert ratios["step_p50"].value == pytest.approx(0.5)
     assert ratios["step_p99"].value == pytest.approx(5.0)
+
+
+def test_a_p99_of_few_frames_is_left_out_with_the_reason():
+    a, b, sampler = interleaved(steps=99)
+    report = reported(measured_of([a, b], sampler))
+    assert "step_p99" not in report.comparison.ratios
+    why = "left out: 99 frames a block, 100 are needed (--frames)"
+    assert report.comparison.verdicts["step_p99"] == why
+    assert re.search(rf"step_p99 +{re.escape(why)}", text_of(report))
+    assert f"<td>step p99</td><td></td><td></td><td>{why}</td>" in page_of(report)
+    assert judged(report, step_p99_ms=1000)["step_p99_ms"][1]  # of all frames together
+
+
+def test_each_set_up_has_its_own_line_over_time_that_rests_in_the_turns_of_the_other():
+    a, b, sampler = interleaved()
+    for block in b.blocks:
+        block.age_ns[:] = 9_000_000
+    first, second = reported(measured_of([a, b], sampler)).series.latency
+    assert (first.name, second.name) == ("A", "B")
+    assert ({*first.p50_ms, *first.max_ms}, {*second.p50_ms, *second.max_ms}) == ({5.0, None}, {9.0, None})
+    for series, recording in ((first, a), (second, b)):
+        assert series.p50_ms.count(None) == series.max_ms.count(None) == 6
+        ends = [t for t, value in zip(series.t_s, series.p50_ms, strict=True) if value is None]
+        assert ends == [block.t_end_ns / S for block in recording.blocks]
+        for t_s, value in zip(series.t_s, series.p50_ms, strict=True):
+            assert value is None or any(block.t_start_ns < t_s * S < block.t_end_ns for block in recording.blocks)
+    assert first.t_s == sorted(first.t_s)
+
+
+def test_the_lines_of_a_set_up_have_its_colour_on_the_page():
+    a, b, sampler = interleaved()
+    page = page_of(reported(measured_of([a, b], sampler)))
+    over_time = page.partition("<h2>Over time</h2>")[2]
+    assert re.findall(r'<i class="([^"]+)"></i>([^<]+)', over_time)[:4] == [
+        ("c1", "A: p50"),
+        ("c1 thin", "A: max"),
+        ("c2", "B: p50"),
+        ("c2 thin", "B: max"),
+    ]
+    assert [path.count("M") for path in re.findall(r'<path class="line c\d(?: thin)?" d="([^"]*)"', over_time)[:4]] == [
+        6
+    ] * 4
+    bars = re.findall(r'class="fill (c\d)"', page.partition("histogram: A")[2])
+    assert {*bars[:40]} == {"c1"}
+    assert {*bars[-40:]} == {"c2"}
+
+
+def test_the_lines_of_a_set_up_have_its_colour_in_the_pictures():
+    figure_class = pytest.importorskip("matplotlib.figure", reason="the extra report is not installed").Figure
+    a, b, sampler = interleaved()
+    report = reported(measured_of([a, b], sampler))
+    curves, over_time = figure_class(), figure_class()
+    plots._cdf(curves, report)
+    plots._series(over_time, report)
+    found = [[(line.get_label(), line.get_color()) for line in f.axes[0].lines] for f in (curves, over_time)]
+    kinds = ("capture to publish", "step"), ("p50", "max")
+    for lines, names in zip(found, kinds, strict=True):
+        assert lines == [(f"{who}: {name}", colour) for who, colour in (("A", "C0"), ("B", "C1")) for name in names]
+
+
+def test_one_set_up_has_one_line_over_time_and_a_lone_frame_is_a_dot():
+    blocks = [block_of(i, 1.0, 100) for i in range(3)]
+    found = series_of(sampler_of([(0, None)]), [recording_of("run", blocks)]).latency
+    assert [series.name for series in found] == ["run"]
+    assert None not in found[0].p50_ms
+    assert 20 <= len(found[0].t_s) <= 240
+    lone = [recording_of(name, [block_of(i, 1.0, 1)]) for i, name in enumerate("AB")]
+    page = page_of(reported(measured_of(lone, sampler_of([(t, None) for t in range(3)]))))
+    dot = re.search(r'<path class="line c1" d="(M[^"ML]*)"', page.partition("<h2>Over time</h2>")[2])
+    assert dot[1].endswith("h0")
+
+
+def test_the_last_line_says_how_many_frames_an_interval_needs():
+    few, many = block_of(0, 10, 100), block_of(10, 10, 1000)
+    rng = np.random.default_rng(0)
+    for block in (few, many):
+        noise = rng.normal(size=(3, block.steps))
+        block.wall_ns[:] += (noise[0] * 1e5).astype(np.int64)
+        block.age_ns[:] += (noise[1] * 1e5).astype(np.int64)
+        block.stages_ns[:, 2] += (noise[2] * 1e5).astype(np.int64)
+    sampler = sampler_of([(t, None) for t in range(21)])
+    short = reported(measured_of([recording_of("run", [few])], sampler))
+    needed = max(
+        (d.p99.count_needed, name)
+        for name, d in (
+            ("infer", short.setups[0].stages["infer"]),
+            ("step", short.setups[0].step),
+            ("capture to publish", short.setups[0].capture_to_publish),
+        )
+    )
+    assert 563 <= needed[0] < 1000
+    age = short.setups[0].capture_to_publish.p99.count_needed
+    assert needed[1] != "capture to publish"
+    line = (
+        f"too few frames for an interval: p99 needs about {age} (capture to publish) or {needed[0]} ({needed[1]}); "
+        "there were 100 (--frames and --repeats give more)"
+    )
+    assert text_of(short).splitlines()[-1] == line
+    assert f"T{line[1:]}." in page_of(short)
+    short.setups[0].age_of_information = ages = distribution_of(np.arange(400.0))  # four looks at it a frame
+    ages.p99.count_needed = 40_000
+    assert "or 10,000 (age at subscriber); there were 100" in text_of(short)
+    enough = reported(measured_of([recording_of("run", [many])], sampler))
+    assert "too few frames" not in text_of(enough) + page_of(enough)
+
+
+def test_a_soak_says_how_many_frames_a_window_needs():
+    line = text_of(soak_report([block_of(10 * i, 10, 30) for i in range(3)])).splitlines()[-1]
+    assert re.search(r"p99 needs about [\d,]+ \(.*\); the last window had 30 \(a longer --soak has more\)$", line)
 
 
 def test_memory_that_grows_has_a_slope():

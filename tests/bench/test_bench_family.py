@@ -223,8 +223,10 @@ def test_a_start_up_that_fails_costs_no_numbers(engine_file, options, tmp_path, 
 def test_the_series_of_a_soak_are_those_of_its_windows():
     window = SimpleNamespace(t_s=[1.0, 2.0], p50_ms=[3.0, 4.0], max_ms=[5.0, 6.0])
     recording = recording_of("run", [block_of(10, 10, 100)], keep_earlier=False)
-    found = series_of(sampler_of([(0, None), (20, None)]), [recording], window)
-    assert (found.latency_t_s, found.latency_p50_ms, found.latency_max_ms) == ([1.0, 2.0], [3.0, 4.0], [5.0, 6.0])
+    found = series_of(sampler_of([(0, None), (20, None)]), [recording], window).latency
+    assert [(each.name, each.t_s, each.p50_ms, each.max_ms) for each in found] == [
+        ("run", [1.0, 2.0], [3.0, 4.0], [5.0, 6.0])
+    ]
 
 
 def test_names_that_are_not_utf8_stand_in_every_file(engine_file, options, tmp_path, monkeypatch):

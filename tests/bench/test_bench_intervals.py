@@ -1,8 +1,11 @@
 """The intervals cover what they promise, also for values that depend on their neighbours."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from edge.bench import intervals
 from edge.bench.intervals import Interval, block_length, paired_ratio, percentile_intervals, sen_slope
 
 
@@ -55,11 +58,32 @@ def test_one_outlier_does_not_hide_the_correlation():
 
 
 def test_too_few_values_have_no_bounds():
-    assert percentile_intervals(np.arange(10.0), (50,)) == [Interval(4.5)]
+    assert percentile_intervals(np.arange(10.0), (50,)) == [Interval(4.5, count_needed=20)]
+    assert percentile_intervals(np.array([3.0]), (99,)) == [Interval(3.0, count_needed=563)]
     p50, p99 = percentile_intervals(np.random.default_rng(0).normal(size=100), (50, 99))
     assert p50.known
     assert not p99.known  # one value lies beyond it
     assert not percentile_intervals(np.arange(100.0), (50,))[0].known  # a trend has no middle of its own
+
+
+@pytest.mark.parametrize("tau", [1.0, 3.7, 40.0])
+@pytest.mark.parametrize("percent", [10, 50, 90, 99])
+def test_with_as_many_values_as_are_said_to_be_needed_there_are_bounds(percent, tau, monkeypatch):
+    monkeypatch.setattr(intervals, "_correlation_time", lambda values: tau)
+    values = np.random.default_rng(0).normal(size=100_000)
+    needed = percentile_intervals(values[:5], (percent,))[0].count_needed
+    enough, short = (
+        percentile_intervals(values[:needed], (percent,)),
+        percentile_intervals(values[: needed - 1], (percent,)),
+    )
+    assert (enough[0].known, enough[0].count_needed) == (True, None)
+    assert (short[0].known, short[0].count_needed) == (False, needed)
+
+
+def test_the_documents_say_how_many_frames_a_p99_needs():
+    needed = percentile_intervals(np.zeros(1), (99,))[0].count_needed
+    text = (Path(__file__).parents[2] / "docs" / "bench.md").read_text(encoding="utf-8")
+    assert f"a p99 needs {needed} frames" in text
 
 
 def test_paired_ratios_are_covered_although_the_machine_drifts():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edge.bench import results, session
+from edge.bench.budgets import limits_for, read_budgets
 from edge.bench.fingerprint import fingerprint
 from edge.bench.measure import Block, Recording
 from edge.bench.report_html import page_of
@@ -142,6 +143,7 @@ def test_two_configurations_with_their_own_sources_are_compared(engine_file, opt
         "synthetic://?size=64x48&fps=0",
         "synthetic://?size=128x96&fps=0",
     ]
+    assert found.comparison.verdicts.pop("step_p99").startswith("left out: 5 frames a block")
     assert set(found.comparison.verdicts.values()) == {"too few pairs to tell: at least 6 repeats are needed"}
 
 
@@ -180,6 +182,29 @@ def test_a_wrong_budget_names_the_key_or_the_board(engine_file, options, tmp_pat
         execute(options(*words, "--budget", budget_file(tmp_path, "throughput_fps_mn = 3")))
     with pytest.raises(ConfigError, match=r"no budget is for .*add \[boards"):
         execute(options(*words, "--budget", budget_file(tmp_path, "rss_mb_max = 3", "No Such Board")))
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_longest_name_that_fits_a_board_counts(tmp_path, order):
+    boards = ['"Orin"', '"Orin Nano"', '"*"', '"*Cortex*"', '"***********Or"'][::order]
+    path = tmp_path / "board.toml"
+    path.write_text("".join(f"[boards.{board}]\nrss_mb_max = {len(board)}\n" for board in boards))
+    budgets = read_budgets(path)
+    for board, cpu, name in (
+        ("NVIDIA Jetson Orin Nano Developer Kit", "ARMv8 Processor", "Orin Nano"),
+        ("NVIDIA Jetson Orin NX", "ARMv8 Processor", "Orin"),
+        ("Raspberry Pi 5", "Cortex-A76", "*Cortex*"),
+        (None, "orange", "***********Or"),
+        ("Raspberry Pi 5", None, "*"),
+        (None, None, "*"),
+    ):
+        assert limits_for(budgets, board, cpu)[0] == name
+
+
+@pytest.mark.parametrize("board", ["", "  "])
+def test_a_budget_for_a_board_without_a_name_is_refused(tmp_path, board):
+    with pytest.raises(ConfigError, match=r'board.toml: \[boards." *"\] names no board: give a part of its name'):
+        read_budgets(budget_file(tmp_path, "rss_mb_max = 3", board))
 
 
 def test_strict_refuses_a_busy_machine(engine_file, options, tmp_path, busy_loop, capsys):

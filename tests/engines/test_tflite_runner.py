@@ -185,14 +185,6 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
         tflite.open_runner(str(tmp_path / "absent.tflite"), {})
 
 
-def test_a_name_that_is_not_utf8_is_told(tmp_path):
-    path = os.fsencode(tmp_path) + b"/m\xff.tflite"
-    with open(path, "wb") as file:
-        file.write((FOLDER / "tflite.py").read_bytes())
-    with pytest.raises(RunnerError, match="its name is not UTF-8"):
-        tflite.open_runner(os.fsdecode(path), {})
-
-
 @pytest.mark.parametrize("name", PORTABLE)
 def test_the_syntax_is_that_of_python_3_6(name):
     tree = ast.parse((FOLDER / f"{name}.py").read_text(encoding="utf-8"), feature_version=(3, 6))
