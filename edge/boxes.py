@@ -7,9 +7,10 @@ __all__ = ["area", "iou_one_to_many", "xyxy_from_cxcywh"]
 
 def xyxy_from_cxcywh(cxcywh: np.ndarray) -> np.ndarray:
     """Turn (N, 4) float32 centre boxes into xyxy corners in place, and return the same array."""
-    half = cxcywh[:, 2:] * np.float32(0.5)
-    np.add(cxcywh[:, :2], half, out=cxcywh[:, 2:])
-    np.subtract(cxcywh[:, :2], half, out=cxcywh[:, :2])
+    first, second = cxcywh[:, :2], cxcywh[:, 2:]
+    half = second * np.float32(0.5)
+    np.add(first, half, out=second)
+    first -= half
     return cxcywh
 
 

@@ -90,9 +90,9 @@ class YoloxDecoder:
         rows, scores, class_ids = self._scores.select(outputs, self.score_threshold, into.capacity)
         boxes = self._boxes.take(outputs, rows)
         if self._cells is not None:
-            cells = self._cells[rows]
-            boxes[:, :2] += cells[:, :2]
-            np.minimum(boxes[:, 2:], LARGEST_EXPONENT, out=boxes[:, 2:])
-            np.exp(boxes[:, 2:], out=boxes[:, 2:])
+            cells, centers, sizes = self._cells[rows], boxes[:, :2], boxes[:, 2:]
+            centers += cells[:, :2]
+            np.minimum(sizes, LARGEST_EXPONENT, out=sizes)
+            np.exp(sizes, out=sizes)
             boxes *= cells[:, 2:]
         refill(into, xyxy_from_cxcywh(boxes), scores, class_ids)
