@@ -20,6 +20,15 @@ from edge.tensor import TensorSpec
 
 __all__ = ["Bridge", "Hybrid", "move", "real_image"]
 
+_COLUMNS = {
+    "yolox": ("boxes", "objectness", "scores"),
+    "yolo": ("boxes", "objectness", "scores", "keypoints"),
+    "fastestdet": ("objectness", "boxes", "scores"),
+    "detr": ("boxes", "logits"),
+}
+"""In which order one output of role `raw` holds those that other builds of the network give apart."""
+_TWO_BUILDS = "explain compares two builds of one network, best two targets of one bundle: --target A --compare B"
+
 
 class Bridge:
     """An engine with the input of `before` and the outputs of `after`, that computes with the engine of `inner`.
@@ -55,9 +64,12 @@ class Bridge:
         if self._same:
             for own, output in zip(self.outputs, self._inner.outputs, strict=True):
                 np.copyto(own, output)
-        for source, target in self._pairs:
-            real = self._inner.output_specs[source].dequantize(self._inner.outputs[source])
-            move(real, self.output_specs[target], self.outputs[target])
+        for sources, targets, rows in self._pairs:
+            real = [self._inner.output_specs[i].dequantize(self._inner.outputs[i]) for i in sources]
+            if rows:
+                _recut(real, rows, [self.output_specs[i] for i in targets], [self.outputs[i] for i in targets])
+            else:
+                move(real[0], self.output_specs[targets[0]], self.outputs[targets[0]])
 
     def close(self) -> None:
         """Do nothing: the engine belongs to its model."""
@@ -145,20 +157,61 @@ def _axes(have: tuple[int, ...], want: tuple[int, ...]) -> list[int] | None:
     return [next(ones) if n == 1 else have.index(n) for n in want]
 
 
-def _pairs(inner: Model, after: Model) -> list[tuple[int, int]]:
-    """Positions of the outputs that play the same role, inner's first."""
+_Pairs = list[tuple[tuple[int, ...], tuple[int, ...], int]]
+
+
+def _pairs(inner: Model, after: Model) -> _Pairs:
+    """Positions of the outputs that hold the same values, inner's first, and 0.
+
+    Where one side has in `raw` what the other has apart: all of them, and the number of candidates.
+    """
     sides = []
     for model in (inner, after):
         names = [spec.name for spec in model.engine.output_specs]
         roles = model.manifest.targets[model.target].outputs
         sides.append({role: names.index(name) for role, name in roles.items() if name in names})
     if sides[0].keys() != sides[1].keys():
-        both = " and ".join(", ".join(sorted(side)) or "none" for side in sides)
-        raise ConfigError(
-            f"the outputs play other roles in A and B ({both})", "explain compares two builds of one network"
-        )
+        return _fused_pair(inner, after, sides)
     for role in sides[0]:
         shapes = inner.engine.output_specs[sides[0][role]].shape, after.engine.output_specs[sides[1][role]].shape
         if shapes[0] != shapes[1]:
             _axes(shapes[0], shapes[1])
-    return [(sides[0][role], sides[1][role]) for role in sorted(sides[0])]
+    return [((sides[0][role],), (sides[1][role],), 0) for role in sorted(sides[0])]
+
+
+def _fused_pair(inner: Model, after: Model, sides: list[dict[str, int]]) -> _Pairs:
+    """The outputs where one side has all in `raw` and the other each apart, as `harrier convert` cuts them."""
+    x, y = inner.manifest.decoder, after.manifest.decoder
+    fused = 0 if "raw" in sides[0] else 1
+    order = [role for role in _COLUMNS.get(x.family, ()) if role in sides[1 - fused]]
+    shapes = [[spec.shape for spec in model.engine.output_specs] for model in (inner, after)]
+    apart = {role: int(np.prod(shapes[1 - fused][position])) for role, position in sides[1 - fused].items()}
+    whole = sum(apart.values()) == int(np.prod(shapes[fused][sides[fused].get("raw", 0)]))
+    if {*sides[fused]} != {"raw"} or x.family != y.family or {*order} != {*apart} or not whole:
+        both = " and ".join(", ".join(sorted(side)) or "none" for side in sides)
+        raise ConfigError(f"the outputs play other roles in A and B ({both})", _TWO_BUILDS)
+    if x.params.get("decoded", False) != y.params.get("decoded", False):
+        raise ConfigError("one of A and B decodes its boxes in the graph, the other does not", _TWO_BUILDS)
+    found = [tuple(side[role] for role in (["raw"] if i == fused else order)) for i, side in enumerate(sides)]
+    return [(found[0], found[1], apart["boxes"] // 4)]
+
+
+def _recut(real: Sequence[np.ndarray], rows: int, specs: Sequence[TensorSpec], into: Sequence[np.ndarray]) -> None:
+    """Write float32 tensors that have one row, or column, for each candidate into others of the same columns."""
+    table = np.concatenate([_table(array, rows) for array in real], axis=1)
+    widths = [array.size // rows for array in into]
+    parts = np.split(table, np.cumsum(widths)[:-1], axis=1)
+    for spec, array, part in zip(specs, into, parts, strict=True):
+        ordered = part.T if _is_channels_first(array.shape, rows) else part
+        _store(ordered.reshape(array.shape), spec, array)
+
+
+def _table(array: np.ndarray, rows: int) -> np.ndarray:
+    """(1, N, C), (1, C, N), (1, H, W, C) or (1, C, H, W) as (N, C)."""
+    if _is_channels_first(array.shape, rows):
+        return array.reshape(-1, rows).T
+    return array.reshape(rows, -1)
+
+
+def _is_channels_first(shape: tuple[int, ...], rows: int) -> bool:
+    return int(np.prod(shape[2:])) == rows

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     from edge.evaluation.evaluate import Reference
     from edge.evaluation.runner import RunSettings
 
-_KEPT_OPTIONS = ("model", "compare", "labels", "iou", "max_detections", "limit")
+_KEPT_PATHS = ("model", "data", "compare", "labels", "images")
+_KEPT_OPTIONS = ("split", "iou", "max_detections", "limit")
+_FEWEST_ROUNDS = 100  # of these, two or three lie beyond either end of a 95 % interval
 
 __all__ = ["add_eval_arguments", "add_explain_arguments", "execute_eval", "execute_explain"]
 
@@ -30,7 +33,7 @@ def add_eval_arguments(parser: argparse.ArgumentParser) -> None:
     _add_model_options(parser)
     parser.add_argument("--compare", metavar="TARGET_OR_MODEL", help="a second target of the bundle, or another model")
     parser.add_argument("--resume", metavar="FOLDER", type=Path, help="keep each picture's result there and go on")
-    parser.add_argument("--resamples", metavar="N", type=positive, default=1000, help="bootstrap rounds (1000)")
+    parser.add_argument("--resamples", metavar="N", type=_rounds, default=1000, help="bootstrap rounds (1000)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write the report as JSON")
     parser.add_argument("--html", metavar="FILE", type=Path, help="write the report as one self-contained page")
     parser.add_argument("--grid", metavar="FILE.png", type=Path, help="write the most telling pictures as one image")
@@ -64,7 +67,7 @@ def execute_eval(arguments: argparse.Namespace) -> None:
     from edge.files import check_writable
 
     check_writable([path for path in (arguments.json, arguments.html, arguments.grid) if path])
-    dataset = read_dataset(arguments.data, arguments.images, arguments.limit)
+    dataset = read_dataset(arguments.data, arguments.images, arguments.limit, arguments.split)
     _check_gates(arguments, dataset.kind)
     reference = _reference() if dataset.kind == "detection" else None
     settings = _settings(arguments, dataset.kind)
@@ -98,7 +101,7 @@ def execute_explain(arguments: argparse.Namespace) -> None:
         chosen = _from_report(arguments)
     if not arguments.compare or not arguments.data:
         raise ConfigError("nothing to compare with", "give DATA and --compare, or a JSON of eval --compare --json")
-    dataset = read_dataset(arguments.data, arguments.images, arguments.limit)
+    dataset = read_dataset(arguments.data, arguments.images, arguments.limit, arguments.split)
     if chosen:
         order = {name: i for i, name in enumerate(chosen)}
         known = [sample for sample in dataset.samples if sample.name in order]
@@ -124,6 +127,7 @@ def execute_explain(arguments: argparse.Namespace) -> None:
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", metavar="FOLDER", type=Path, help="the pictures, when not beside the annotations")
+    parser.add_argument("--split", metavar="NAME", help="only this part of the data set, such as val")
     parser.add_argument("--target", metavar="TARGET", help="which target of the bundle (the first that runs here)")
     parser.add_argument("--labels", metavar="FILE", help="class names, one a line, for a bare model file")
     parser.add_argument("--threads", metavar="N", type=positive, help="threads of the engine")
@@ -131,6 +135,15 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--iou", metavar="T", type=unit_interval, help="NMS overlap threshold (the model's own)")
     parser.add_argument("--max-detections", metavar="N", type=positive, help="most for a picture (100)")
     parser.add_argument("--limit", metavar="N", type=positive, help="only the first N pictures")
+
+
+def _rounds(text: str) -> int:
+    number = positive(text)
+    if number < _FEWEST_ROUNDS:
+        raise argparse.ArgumentTypeError(
+            f"{text} rounds are too few for the ends of a 95 % interval: give {_FEWEST_ROUNDS} or more"
+        )
+    return number
 
 
 def _settings(arguments: argparse.Namespace, kind: str) -> "list[RunSettings]":
@@ -158,9 +171,16 @@ def _reference() -> "Reference":
 
 
 def _options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What `explain` needs to run the same comparison again."""
-    words = {name: getattr(arguments, name) for name in _KEPT_OPTIONS}
-    return {**words, "images": str(arguments.images) if arguments.images else None}
+    """What `explain` needs to run the same comparison again, from any folder."""
+    paths = {name: getattr(arguments, name) for name in _KEPT_PATHS}
+    kept = {name: getattr(arguments, name) for name in _KEPT_OPTIONS}
+    return {**{name: _from_anywhere(str(path)) if path else None for name, path in paths.items()}, **kept}
+
+
+def _from_anywhere(word: str) -> str:
+    """An absolute path; a word that is none, such as a catalogue name, as it is."""
+    path = Path(word).expanduser()
+    return str(path.absolute()) if path.exists() else word
 
 
 def _check_gates(arguments: argparse.Namespace, kind: str) -> None:
@@ -182,7 +202,7 @@ def _keep_gates(arguments: argparse.Namespace, report: dict[str, Any]) -> None:
             if value < least:
                 raise AccuracyError(
                     f"{model['name']} ({model['target']}) reaches {value:.4f}, --{name} is {least:g}",
-                    "see which stage loses it: harrier explain",
+                    _how_to_explain(arguments, report),
                 )
     if arguments.max_drop is not None:
         drop = report["comparison"]["drop"]
@@ -190,8 +210,23 @@ def _keep_gates(arguments: argparse.Namespace, report: dict[str, Any]) -> None:
             raise AccuracyError(
                 f"B loses {drop['value']:.4f} ({drop['low']:.4f} to {drop['high']:.4f}), "
                 f"--max-drop is {arguments.max_drop:g}",
-                "see which stage loses it: harrier explain",
+                _how_to_explain(arguments, report),
             )
+
+
+def _how_to_explain(arguments: argparse.Namespace, report: dict[str, Any]) -> str:
+    """The command that tells which stage loses accuracy, where two builds of one network were compared."""
+    if not arguments.compare:
+        return "see the worst pictures with --grid FILE.png, or add --compare with the model it was made from"
+    if len({model["decoder"] for model in report["models"]}) > 1:
+        return "see the most different pictures with --grid FILE.png"
+    if arguments.json and arguments.json.suffix == ".json":
+        return f"see which stage loses it: harrier explain {shlex.quote(str(arguments.json))}"
+    words = ["harrier", "explain", arguments.model, str(arguments.data), "--compare", arguments.compare]
+    for name in ("images", "target", "labels", *_KEPT_OPTIONS):
+        value = getattr(arguments, name)
+        words += [] if value is None else [f"--{name.replace('_', '-')}", str(value)]
+    return f"see which stage loses it: {shlex.join(words)}"
 
 
 def _from_report(arguments: argparse.Namespace) -> list[str]:
@@ -203,17 +238,25 @@ def _from_report(arguments: argparse.Namespace) -> list[str]:
         first, second = report["models"]
         chosen = [row["picture"] for row in report["comparison"]["pictures"]]
         options = report["options"]
-        arguments.data = arguments.data or Path(report["data"]["path"])
+        arguments.data = arguments.data or _there(arguments.diff, options.get("data", report["data"]["path"]))
+        arguments.split = arguments.split or options.get("split")
         arguments.images = arguments.images or (Path(options["images"]) if options["images"] else None)
         arguments.diff, arguments.target = options["model"], first["target"]
         arguments.labels = arguments.labels or options["labels"]
         arguments.iou = options["iou"] if arguments.iou is None else arguments.iou
         arguments.max_detections = arguments.max_detections or options["max_detections"]
         arguments.limit = arguments.limit or options["limit"]
-        same = second["reference"] == first["reference"]
+        same = second["reference"] == first["reference"] and second["target"] != first["target"]
         arguments.compare = second["target"] if same else second["reference"]
     except (ValueError, KeyError, TypeError, RecursionError) as exc:
         raise ConfigError(
             f"{arguments.diff} is no report of a comparison ({exc})", "eval --compare B --json FILE"
         ) from exc
     return chosen
+
+
+def _there(diff: str, stated: str) -> Path:
+    path = Path(stated)
+    if not path.exists():
+        raise ConfigError(f"the data set of {diff} is not at {path.absolute()}", f"harrier explain {diff} DATA")
+    return path

@@ -10,7 +10,8 @@ import numpy as np
 
 from edge.errors import ConfigError
 from edge.evaluation.datasets import PICTURE_SUFFIXES, Dataset, Sample, is_there, pictures_in, read_text
-from edge.evaluation.yaml_names import names_of_yaml
+from edge.evaluation.splits import names_in
+from edge.evaluation.yaml_names import has_keypoints, names_of_yaml
 
 __all__ = ["read_coco", "read_voc", "read_yolo"]
 
@@ -60,43 +61,58 @@ def read_coco(path: Path, images: Path | None = None) -> Dataset:
     return Dataset("detection", "COCO JSON", path, names, list(samples.values()))
 
 
-def read_yolo(folder: Path) -> Dataset:
+def read_yolo(folder: Path, pictures: Path | None = None) -> Dataset:
     """Return a YOLO folder: `images/` and `labels/` with `class cx cy w h` lines in fractions of the picture.
 
+    pictures: the folder of those of one split, or a list of them. Labels lie where `labels` stands for `images`.
     Names come from a `data.yaml` in the folder or the one above, from a list or a table under `names`. A picture
-    without a label file has no objects.
+    without a label file has no objects. Of a polygon, four corners included, the box around it counts.
     Raises: ConfigError naming the file and the line that is wrong.
     """
-    pictures = pictures_in(folder / "images", deep=True)
-    names = names_of_yaml(folder)
-    samples = []
-    for picture in pictures:
-        inner = picture.relative_to(folder / "images")
+    place = pictures or folder / "images"
+    names, pose, labels = names_of_yaml(folder), has_keypoints(folder), _labels_beside(place)
+    if place.is_dir():
+        found = {path.relative_to(place): path for path in pictures_in(place, deep=True)}
+    else:
+        found = {Path(line): place.parent / line for line in names_in(place)}
+    apart = place.is_dir() and labels != place  # else a list, or a folder around several `images`
+    files = {
+        n: labels / n.with_suffix(".txt") if apart else _labels_beside(p).with_suffix(".txt") for n, p in found.items()
+    }
+    samples, every, polygons = [], 0, 0
+    for inner, picture in found.items():
         sample = Sample(inner.as_posix(), picture)
-        labels = folder / "labels" / inner.with_suffix(".txt")
-        if labels.is_file():
-            _fill(sample, _yolo_rows(labels, len(names)), area=False)
+        if files[inner].is_file():
+            rows, drawn = _yolo_rows(files[inner], len(names), pose)
+            _fill(sample, rows, area=False)
+            every, polygons = every + len(rows), polygons + drawn
         samples.append(sample)
-    return Dataset("detection", "YOLO txt", folder, names, samples, relative=True)
+    notes = [f"{polygons} of {every} labels are polygons: the box around each is evaluated"] if polygons else []
+    alone = sorted(_text_files(labels).difference(files.values())) if apart else []
+    if alone:
+        notes.append(f"{len(alone)} label file{'s' * (len(alone) > 1)} without a picture, first {alone[0]}")
+    return Dataset("detection", "YOLO txt", folder, names, samples, relative=True, notes=notes)
 
 
-def read_voc(folder: Path) -> Dataset:
+def read_voc(folder: Path, listed: Path | None = None) -> Dataset:
     """Return a Pascal VOC folder: `Annotations/*.xml` and `JPEGImages/`; difficult objects are ignored.
 
-    Coordinates count from 1, and xmax and ymax belong to the object, as in the VOC development kit.
+    listed: the list of a split's pictures; categories are those of all. Coordinates count from 1, and xmax and ymax
+    belong to the object, as in the VOC development kit.
     Raises: ConfigError naming the file that is wrong.
     """
-    trees = []
+    trees = {}
     for path in sorted((folder / "Annotations").glob("[!.]*.xml")):
         try:
-            trees.append((path, ElementTree.fromstring(path.read_bytes())))  # in the encoding that it declares
+            trees[path] = ElementTree.fromstring(path.read_bytes())  # in the encoding that it declares
         except ElementTree.ParseError as exc:
             raise ConfigError(f"{path}:{exc.position[0]} is not valid XML ({exc})", "correct that line") from exc
         except (ValueError, LookupError) as exc:
             raise ConfigError(f"{path} declares an encoding that is not known ({exc})", "give UTF-8") from exc
-    names = sorted({_voc_text(node, "name", path) for path, tree in trees for node in tree.iter("object")})
+    names = sorted({_voc_text(node, "name", path) for path, tree in trees.items() for node in tree.iter("object")})
     samples = []
-    for path, tree in trees:
+    for path in _voc_listed(folder, listed, {*trees}) if listed else trees:
+        tree = trees[path]
         name = _voc_picture(folder / "JPEGImages", (tree.findtext("filename") or "").strip(), path.stem)
         size = [(tree.findtext(f"size/{side}") or "").strip() for side in ("width", "height")]
         known = _size(*(int(n) if n.isdecimal() else None for n in size))
@@ -168,9 +184,27 @@ def _box(values: Any, path: Path, where: str) -> list[float]:
     return box
 
 
-def _yolo_rows(path: Path, class_count: int) -> list[tuple]:
-    """The boxes of a label file; class_count 0: nobody says how many classes there are."""
-    rows = []
+def _labels_beside(path: Path) -> Path:
+    """The same path with `labels` for the last `images` in it; where there is none, labels lie beside pictures."""
+    parts = list(path.parts)
+    last = max((i for i, part in enumerate(parts) if part == "images"), default=None)
+    if last is not None:
+        parts[last] = "labels"
+    return Path(*parts)
+
+
+def _text_files(folder: Path) -> set[Path]:
+    """The label files in a folder; LabelImg writes classes.txt beside them."""
+    found = (path for path in folder.rglob("*.txt") if path.name != "classes.txt")
+    return {path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)}
+
+
+def _yolo_rows(path: Path, class_count: int, pose: bool) -> tuple[list[tuple], int]:
+    """The boxes of a label file, and how many were polygons; class_count 0: nobody says how many classes there are.
+
+    pose: keypoints follow the box.
+    """
+    rows, polygons = [], 0
     for number, line in enumerate(read_text(path).splitlines(), 1):
         words = line.split()
         if not words:
@@ -179,19 +213,46 @@ def _yolo_rows(path: Path, class_count: int) -> list[tuple]:
             category, *values = [float(word) for word in words]  # numpy writes the class as 0.0, too
         except ValueError:
             category, values = -1.0, []
-        right = category.is_integer() and 0 <= category < 2**31 and len(values) == 4
-        if not right or not all(-0.01 <= v <= 1.01 for v in values) or min(values[2:]) < 0:
+        values = values[:4] if pose else values
+        polygon = len(values) >= 6 and len(values) % 2 == 0
+        right = category.is_integer() and 0 <= category < 2**31 and (polygon or len(values) == 4)
+        if not right or not all(-0.01 <= v <= 1.01 for v in values) or (not polygon and min(values[2:]) < 0):
             raise ConfigError(
-                f"{path}:{number} is '{line.strip()[:60]}'", "write 'class cx cy w h', the last four from 0 to 1"
+                f"{path}:{number} is '{line.strip()[:60]}'",
+                "write 'class cx cy w h', or 'class x y x y x y ...' for a polygon, all but the class from 0 to 1",
             )
         if class_count and category >= class_count:
             raise ConfigError(
                 f"{path}:{number} has the class {category:g}, but data.yaml names 0 to {class_count - 1}",
                 "correct the class, or add its name to data.yaml",
             )
-        cx, cy, w, h = values
-        rows.append(([cx - w / 2, cy - h / 2, w, h], int(category), False, 0.0))
-    return rows
+        polygons += polygon
+        rows.append((_around(values) if polygon else _from_centre(values), int(category), False, 0.0))
+    return rows, polygons
+
+
+def _from_centre(values: list[float]) -> list[float]:
+    cx, cy, w, h = values
+    return [cx - w / 2, cy - h / 2, w, h]
+
+
+def _around(values: list[float]) -> list[float]:
+    """The box around points x y x y ..."""
+    x, y = values[::2], values[1::2]
+    return [min(x), min(y), max(x) - min(x), max(y) - min(y)]
+
+
+def _voc_listed(folder: Path, listed: Path, known: set[Path]) -> list[Path]:
+    """The XML of each picture of a list, which may name it with its suffix."""
+    stems = [Path(n).stem if Path(n).suffix.lower() in PICTURE_SUFFIXES else n for n in names_in(listed)]
+    paths = [folder / "Annotations" / f"{stem}.xml" for stem in stems]
+    gone = [path for path in paths if path not in known]
+    if gone:
+        raise ConfigError(
+            f"{listed} lists {len(gone)} of {len(paths)} pictures without annotations, first {gone[0]}",
+            "take another split, or take them out of the list",
+        )
+    return paths
 
 
 def _voc_picture(folder: Path, stated: str, stem: str) -> str:

@@ -8,16 +8,19 @@ import numpy as np
 from edge.errors import ConfigError
 from edge.evaluation.dataset_formats import read_coco, read_voc, read_yolo
 from edge.evaluation.datasets import Dataset, Sample, is_number, is_there, pictures_in, read_text
+from edge.evaluation.splits import chosen_split, coco_pictures, splits_of
+from edge.evaluation.yaml_names import paths_of_yaml
 
 __all__ = ["read_dataset", "read_folders", "read_table"]
 
 
-def read_dataset(path: Path, images: Path | None = None, limit: int | None = None) -> Dataset:
+def read_dataset(path: Path, images: Path | None = None, limit: int | None = None, split: str | None = None) -> Dataset:
     """Return the data set at `path`, its format told by what is there; at most the first `limit` pictures.
 
-    Raises: ConfigError when the format is unknown, something in it is wrong, or it is empty.
+    split: only this part of it, such as val.
+    Raises: ConfigError when the format or the split is unknown, something in it is wrong, or it is empty.
     """
-    found = _read(path, images)
+    found = _read(path, images, split)
     if images and found.form not in ("COCO JSON", "CSV"):
         raise ConfigError(f"--images does not fit {path} ({found.form}), whose pictures lie inside it", "leave it out")
     if not found.samples:
@@ -65,8 +68,10 @@ def read_table(path: Path, images: Path | None = None) -> Dataset:
     return Dataset("classification", "CSV", path, names, samples)
 
 
-def _read(path: Path, images: Path | None) -> Dataset:
+def _read(path: Path, images: Path | None, split: str | None) -> Dataset:
     if path.is_file():
+        if split:
+            raise ConfigError(f"--split {split} does not fit {path}, which is one file", "give the folder of the set")
         if path.suffix.lower() == ".json":
             return read_coco(path, images)
         if path.suffix.lower() == ".csv":
@@ -74,15 +79,17 @@ def _read(path: Path, images: Path | None) -> Dataset:
         raise ConfigError(f"{path} is neither .json nor .csv", "give a COCO JSON, a CSV or a folder")
     if not path.is_dir():
         raise ConfigError(f"there is no data set {path}", "check the path")
-    if (path / "Annotations").is_dir():
-        return read_voc(path)
-    if (path / "images").is_dir() and (path / "labels").is_dir():
-        return read_yolo(path)
-    if (path / "instances.json").is_file():
-        return read_coco(path / "instances.json", images)
-    splits = sorted(entry.parent.name for entry in path.glob("*/labels") if (entry.parent / "images").is_dir())
+    splits = splits_of(path)
+    if split:
+        return _read_split(path, images, splits, chosen_split(splits, split, path))
+    if whole := _read_whole(path, images):
+        if splits:
+            whole.notes.insert(0, f"the whole set is evaluated: --split takes one of {', '.join(splits)}")
+        return whole
+    if len(splits) == 1:
+        return _read_split(path, images, splits, *splits)
     if splits:
-        raise ConfigError(f"{path} has several sets ({', '.join(splits)})", f"give one of them: {path / splits[-1]}")
+        raise ConfigError(f"{path} has several sets ({', '.join(splits)})", f"choose one: --split {[*splits][-1]}")
     listed = sorted(path.glob("annotations/*.json"))
     if listed:
         raise ConfigError(f"{path} has COCO annotations", f"give a file of them and its --images, such as {listed[0]}")
@@ -92,3 +99,30 @@ def _read(path: Path, images: Path | None) -> Dataset:
         f"the format of {path} is not known",
         "give a COCO JSON, images/ + labels/ (YOLO), Annotations/ + JPEGImages/ (VOC), class folders or a CSV",
     )
+
+
+def _read_whole(path: Path, images: Path | None) -> Dataset | None:
+    """The set that lies in a folder itself, with all its splits; None where it does not, or are class folders."""
+    if (path / "Annotations").is_dir():
+        return read_voc(path)
+    if (path / "images").is_dir() and (path / "labels").is_dir():
+        return read_yolo(path)
+    if (path / "instances.json").is_file():
+        return read_coco(path / "instances.json", images)
+    return None
+
+
+def _read_split(path: Path, images: Path | None, splits: dict[str, Path], name: str) -> Dataset:
+    place = splits[name]
+    if (path / "Annotations").is_dir():
+        found = read_voc(path, place)
+    elif place.suffix == ".json":
+        found = read_coco(place, images or coco_pictures(path, name))
+    elif whole := _read_whole(place, images):
+        found = whole
+    elif place.parent == path and place not in paths_of_yaml(path).values():
+        found = read_folders(place)
+    else:
+        found = read_yolo(path, place)
+    found.path, found.split = path, name
+    return found

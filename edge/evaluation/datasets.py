@@ -53,7 +53,10 @@ class Sample:
 
 @dataclass(slots=True)
 class Dataset:
-    """Samples of one kind. categories: their names, in order; empty when the format names none (class numbers)."""
+    """Samples of one kind. categories: their names, in order; empty when the format names none (class numbers).
+
+    split: which part of the set at `path` this is, "" for all of it. notes: what its user ought to know about it.
+    """
 
     kind: str  # detection or classification
     form: str  # COCO JSON, YOLO txt, Pascal VOC, class folders or CSV
@@ -61,6 +64,8 @@ class Dataset:
     categories: list[str]
     samples: list[Sample]
     relative: bool = False
+    split: str = ""
+    notes: list[str] = field(default_factory=list)
 
 
 def pictures_in(folder: Path, deep: bool = False) -> list[Path]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edge.errors import ConfigError
-from edge.evaluation.bootstrap import FEWEST_OF_A_CLASS, Interval, interval_of, resample
+from edge.evaluation.bootstrap import FEWEST_OF_A_CLASS, Interval, interval_of, mean_interval, resample
 from edge.evaluation.datasets import Dataset
 from edge.evaluation.matching import (
     AREA_RANGES,
@@ -86,11 +86,12 @@ def score_detector(
     if not every.objects.sum():
         raise ConfigError("the data set has no object that counts", "give annotated pictures")
     ap = {size: average_precision(value) for size, value in matches.items()}
-    drawn = resample(lambda weights: _headline(every, weights), len(truths), every.hit.size, resamples)
-    headline = _headline(every, None)
+    drawn = resample(lambda weights: _class_ap(every, weights), len(truths), every.hit.size, resamples)
+    halves, whole = drawn.reshape(-1, 3, count), _class_ap(every, None).reshape(3, count)
+    seen_in = np.count_nonzero(every.objects, axis=0)
     figures: dict[str, Any] = {"pictures": len(truths), "objects": int(every.objects.sum())}
     for i, name in enumerate(("map", "map50", "map75")):
-        interval = interval_of(float(headline[i]), drawn[:, i]).within(0, 1)
+        interval = mean_interval(whole[i], halves[:, i], seen_in).within(0, 1)
         few = len(truths) < FEWEST_OF_A_CLASS
         figures[name] = (Interval(interval.value, 0.0, 1.0) if few else interval).as_dict()
     figures["sizes"] = {
@@ -98,7 +99,7 @@ def score_detector(
         for size in ("small", "medium", "large")
     }
     figures["classes"] = [
-        _class_figures(c, names[c], every, ap["all"][:, c], operating, drawn[:, 3 + c]) for c in range(count)
+        _class_figures(c, names[c], every, ap["all"][:, c], operating, halves[:, 0, c]) for c in range(count)
     ]
     figures["operating_score"] = operating
     figures["pr_curves"] = {"all": pr_curve(every, None), **{names[c]: pr_curve(every, c) for c in range(count)}}
@@ -158,13 +159,10 @@ def confusion_matrix(
     return counts
 
 
-def _headline(matches: Matches, weights: np.ndarray | None) -> np.ndarray:
-    """mAP50-95, mAP50, mAP75, then the AP of each class; NaN where there is nothing."""
+def _class_ap(matches: Matches, weights: np.ndarray | None) -> np.ndarray:
+    """The AP of each class, mean over the IoU thresholds, then at 0.5, then at 0.75; NaN where there is nothing."""
     ap = average_precision(matches, weights)
-    if not np.isfinite(ap).any():
-        return np.full(3 + ap.shape[1], np.nan)
-    per_class = ap.mean(axis=0)
-    return np.concatenate([[np.nanmean(ap), np.nanmean(ap[0]), np.nanmean(ap[5])], per_class])
+    return np.concatenate([ap.mean(axis=0), ap[0], ap[len(IOU_THRESHOLDS) // 2]])
 
 
 def _class_figures(

@@ -96,7 +96,7 @@ def evaluate(
         "format": 1,
         "harrier": __version__,
         "kind": dataset.kind,
-        "data": {"path": str(dataset.path), "form": dataset.form, "pictures": len(dataset.samples)},
+        "data": _data_of(dataset),
         "models": [{**side.identity, "figures": side.figures, "worst": _worst(dataset, side)} for side in sides],
     }
     if len(sides) == 2:
@@ -105,11 +105,16 @@ def evaluate(
     return Evaluation(dataset, names, sides, report)
 
 
+def _data_of(dataset: Dataset) -> dict[str, Any]:
+    found = {"path": str(dataset.path), "form": dataset.form, "split": dataset.split or None}
+    return {**found, "pictures": len(dataset.samples)}
+
+
 def _identity(model: Model) -> dict[str, Any]:
     return {
         "name": model.name,
-        "reference": str(model.path),
-        "file": str(model.file),
+        "reference": str(model.path.absolute()),
+        "file": str(model.file.absolute()),
         "target": model.target,
         "sha256": sha256_of(model.file),
         "decoder": model.manifest.decoder.family,
@@ -171,7 +176,7 @@ def _sparseness(scores: DetectionScores | None) -> list[str]:
 
 def _warnings(dataset: Dataset, sides: list[Side], report: dict[str, Any]) -> list[str]:
     name, title = ("map", "mAP") if dataset.kind == "detection" else ("top1", "top-1")
-    said: list[str] = []
+    said = list(dataset.notes)
     for side in sides:
         figure, who = side.figures[name], f"{side.title}: " if side.title else ""
         interval = Interval(figure["value"], figure["low"], figure["high"])

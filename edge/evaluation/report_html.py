@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from edge.evaluation.charts import SERIES_COLORS, bar_chart, pr_chart
-from edge.evaluation.report_text import confusions
+from edge.evaluation.report_text import confusions, split_of
 
 __all__ = ["figure_of", "page_of", "page_shell", "table_of"]
 
@@ -37,8 +37,8 @@ def page_of(report: dict[str, Any], pictures: Sequence[tuple[str, bytes]]) -> st
     names = [f"{title}{model['name']} ({model['target']})" for title, model in zip(titles, models, strict=True)]
     body = [
         f"<h1>{escape(' against '.join(names))}</h1>",
-        f'<p class="note">{escape(data["path"])} &middot; {escape(data["form"])} &middot; {data["pictures"]} pictures '
-        f"&middot; Harrier {escape(report['harrier'])}</p>",
+        f'<p class="note">{escape(data["path"])} &middot; {escape(data["form"] + split_of(data))} &middot; '
+        f"{data['pictures']} pictures &middot; Harrier {escape(report['harrier'])}</p>",
     ]
     if "comparison" in report:
         body.append(f'<p class="verdict">{escape(report["comparison"]["verdict"])}</p>')

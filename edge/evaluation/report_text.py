@@ -2,7 +2,7 @@
 
 from typing import Any
 
-__all__ = ["confusions", "text_of"]
+__all__ = ["confusions", "split_of", "text_of"]
 
 _MOST_CLASSES = 20
 
@@ -10,7 +10,7 @@ _MOST_CLASSES = 20
 def text_of(report: dict[str, Any]) -> str:
     """Return a report of `edge.evaluation.evaluate` as text."""
     data = report["data"]
-    lines = [f"{data['path']}: {data['pictures']} pictures, {data['form']}"]
+    lines = [f"{data['path']}: {data['pictures']} pictures, {data['form']}{split_of(data)}"]
     for i, model in enumerate(report["models"]):
         title = f"{'AB'[i]}  " if len(report["models"]) > 1 else ""
         lines += ["", f"{title}{model['name']} ({model['target']}, {model['decoder']})"]
@@ -28,6 +28,11 @@ def text_of(report: dict[str, Any]) -> str:
     if report["warnings"]:
         lines += ["", *(f"warning: {said}" for said in report["warnings"])]
     return "\n".join(lines)
+
+
+def split_of(data: dict[str, Any]) -> str:
+    """Return ", split NAME" where only one split was evaluated, else ""."""
+    return f", split {data['split']}" if data.get("split") else ""
 
 
 def confusions(confusion: dict[str, Any], most: int = 10) -> list[tuple[str, str, int]]:

@@ -1,4 +1,4 @@
-"""The class names of a YOLO `data.yaml`, in the spellings in use, without a parser of all of YAML."""
+"""What a YOLO `data.yaml` says, in the spellings in use, without a parser of all of YAML."""
 
 import re
 from collections.abc import Iterator
@@ -7,11 +7,12 @@ from pathlib import Path
 from edge.errors import ConfigError
 from edge.evaluation.datasets import read_text
 
-__all__ = ["names_of_yaml"]
+__all__ = ["has_keypoints", "names_of_yaml", "paths_of_yaml"]
 
 _QUOTED = r"""'(?:[^']|'')*'|"[^"]*\""""
 _WORD = re.compile(rf"\s*(?:['\"]?(\d+)['\"]?\s*:\s+)?({_QUOTED}|[^,\[\]{{}}'\"]+?)\s*(?:,|$)")
 _LINE = re.compile(rf"\s*(?:-|['\"]?(\d+)['\"]?\s*:)\s+({_QUOTED}|.*?)\s*(?:\s#.*)?$")
+_PATH = re.compile(rf"['\"]?(path|train|val|test)['\"]?\s*:\s+({_QUOTED}|[^\[\s].*?)\s*(?:\s#.*)?$")
 
 
 def names_of_yaml(folder: Path) -> list[str]:
@@ -19,8 +20,7 @@ def names_of_yaml(folder: Path) -> list[str]:
 
     Raises: ConfigError naming the line that is in an unknown form, and where class numbers are missing or twice there.
     """
-    folders = (folder, folder.absolute().parent)
-    path = next((p for f in folders for p in (f / "data.yaml", f / "data.yml") if p.is_file()), None)
+    path = _yaml_of(folder, folder.absolute().parent)
     if path is None:
         return []
     lines = read_text(path).splitlines()
@@ -33,6 +33,38 @@ def names_of_yaml(folder: Path) -> list[str]:
     if sorted(numbers) != list(range(len(numbers))):
         raise ConfigError(f"{path}: the class numbers of names have gaps, or one is twice there", "number from 0")
     return [_plain(word) for _, (_, word) in sorted(zip(numbers, entries, strict=True))]
+
+
+def has_keypoints(folder: Path) -> bool:
+    """Return whether a `data.yaml` in a folder, or in the one above, says that labels have keypoints after the box.
+
+    Raises: ConfigError when it cannot be read.
+    """
+    path = _yaml_of(folder, folder.absolute().parent)
+    return path is not None and any(re.match(r"['\"]?kpt_shape['\"]?\s*:", n) for n in read_text(path).splitlines())
+
+
+def paths_of_yaml(folder: Path) -> dict[str, Path]:
+    """Return the folder of pictures, or the list of them, of each split that a folder's own `data.yaml` names.
+
+    Only what is there: exported files often keep the paths of the machine they were written on.
+    Raises: ConfigError when it cannot be read.
+    """
+    path = _yaml_of(folder)
+    entries = map(_PATH.match, read_text(path).splitlines() if path else [])
+    stated = {entry[1]: _plain(entry[2]) for entry in entries if entry}
+    root = folder / stated.pop("path", "")
+    found = {}
+    for name, value in stated.items():
+        places = (root / value, folder / value, folder / value.removeprefix("../"))
+        place = next((p for p in places if p.is_dir() or (p.suffix == ".txt" and p.is_file())), None)
+        if place:
+            found[name] = place
+    return found
+
+
+def _yaml_of(*folders: Path) -> Path | None:
+    return next((p for f in folders for p in (f / "data.yaml", f / "data.yml") if p.is_file()), None)
 
 
 def _on_one_line(text: str, path: Path, number: int) -> Iterator[tuple[str | None, str]]:

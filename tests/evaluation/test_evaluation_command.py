@@ -4,6 +4,8 @@ import argparse
 import json
 import logging
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 
@@ -83,7 +85,7 @@ def test_the_whole_set_gives_the_reference_map(shared, tmp_path, capsys):
 
 def test_all_formats_give_the_same_figures(shared, small, tmp_path):
     model, images = shared / "models/yolox_nano.onnx", shared / "data/coco-val80/images"
-    options = ("--labels", small / "labels.txt", "--resamples", 10, "--resume", tmp_path / "kept")
+    options = ("--labels", small / "labels.txt", "--resamples", 100, "--resume", tmp_path / "kept")
     found = {}
     for form, data in (("coco", "coco.json"), ("yolo", "yolo"), ("voc", "voc")):
         extra = ("--images", images) if form == "coco" else ()
@@ -99,7 +101,7 @@ def test_all_formats_give_the_same_figures(shared, small, tmp_path):
 
 def test_an_interrupted_run_goes_on(shared, small, tmp_path, capfd, caplog):
     caplog.set_level(logging.INFO)  # as without --quiet
-    words = (shared / "models/yolox_nano.onnx", small / "yolo", "--resamples", 10, "--resume", tmp_path)
+    words = (shared / "models/yolox_nano.onnx", small / "yolo", "--resamples", 100, "--resume", tmp_path)
     run_eval(*words, "--json", tmp_path / "whole.json")
     (kept,) = tmp_path.glob("*.jsonl")
     lines = kept.read_bytes().splitlines(keepends=True)
@@ -120,7 +122,7 @@ def test_an_interrupted_run_goes_on(shared, small, tmp_path, capfd, caplog):
 @pytest.mark.parametrize("damage", [b'{"image": "x"}', b"[]", b"7", b'{"image": "x", "size_wh": [1]}', b"oops"])
 def test_a_damaged_line_is_computed_again(shared, small, tmp_path, damage, capfd, caplog):
     caplog.set_level(logging.INFO)  # as without --quiet
-    words = (shared / "models/FastestDet.onnx", small / "yolo", "--limit", 3, "--resamples", 10, "--resume", tmp_path)
+    words = (shared / "models/FastestDet.onnx", small / "yolo", "--limit", 3, "--resamples", 100, "--resume", tmp_path)
     run_eval(*words)
     (kept,) = tmp_path.glob("*.jsonl")
     lines = kept.read_bytes().splitlines(keepends=True)
@@ -153,7 +155,7 @@ def test_another_map_of_the_reference_is_told(shared, small, monkeypatch, capsys
             return {**figures, "map": figures["map"] + more}
 
         monkeypatch.setattr(command, "_reference", lambda reference=reference: reference)
-        run_eval(shared / "models/FastestDet.onnx", small / "yolo", "--limit", 3, "--resamples", 10)
+        run_eval(shared / "models/FastestDet.onnx", small / "yolo", "--limit", 3, "--resamples", 100)
         assert ("faster-coco-eval says mAP" in capsys.readouterr().out) is told
 
 
@@ -173,7 +175,7 @@ def test_two_models_are_compared_and_the_page_shows_it(shared, small, tmp_path, 
     page, grid = tmp_path / "page.html", tmp_path / "grid.png"
     words = (shared / "models/yolox_nano.onnx", small / "yolo", "--compare", shared / "models/FastestDet.onnx")
     with pytest.raises(AccuracyError, match="--max-drop is 0.01") as caught:
-        run_eval(*words, "--resamples", 50, "--html", page, "--grid", grid, "--max-drop", 0.01)
+        run_eval(*words, "--resamples", 100, "--html", page, "--grid", grid, "--max-drop", 0.01)
     assert caught.value.exit_code == 5
     assert "B is worse" in capsys.readouterr().out
     text = page.read_text()
@@ -183,11 +185,66 @@ def test_two_models_are_compared_and_the_page_shows_it(shared, small, tmp_path, 
     assert cv2.imread(str(grid)).shape[1] > 1200  # truth, A and B
 
 
+def test_a_failed_gate_gives_the_command_that_tells_why(shared, small, tmp_path, monkeypatch, capsys):
+    model = shared / "models/FastestDet.onnx"
+    monkeypatch.chdir(small)
+    words = (model, "yolo", "--compare", model, "--limit", 3, "--resamples", 100, "--iou", 0.6, "--min-map", 0.99)
+    with pytest.raises(AccuracyError, match="see which stage loses it: harrier explain ") as caught:
+        run_eval(*words)
+    given = caught.value.cure.partition("harrier explain ")[2]
+    assert given == f"{model} yolo --compare {model} --iou 0.6 --limit 3"
+    with pytest.raises(AccuracyError, match=r"see which stage loses it: harrier explain '.*/d iff\.json'$") as caught:
+        run_eval(*words, "--json", tmp_path / "d iff.json")
+    monkeypatch.chdir(tmp_path)  # explain finds everything from there, too
+    capsys.readouterr()
+    parser = argparse.ArgumentParser()
+    command.add_explain_arguments(parser)
+    asked = parser.parse_args(shlex.split(caught.value.cure.partition("harrier explain ")[2]))
+    command.execute_explain(asked)
+    assert asked.data == small / "yolo"
+    assert "3 pictures, A and B agree on 100.0 %" in capsys.readouterr().out
+
+
+def test_where_nothing_can_be_explained_the_gate_says_what_else(shared, small):
+    words = (shared / "models/FastestDet.onnx", small / "yolo", "--limit", 3, "--resamples", 100, "--min-map", 0.99)
+    with pytest.raises(AccuracyError, match="--grid FILE.png, or add --compare with the model it was made from"):
+        run_eval(*words)
+    with pytest.raises(AccuracyError, match="see the most different pictures with --grid FILE.png$"):
+        run_eval(*words, "--compare", shared / "models/yolox_nano.onnx")
+
+
+@pytest.mark.parametrize("rounds", ["1", "99", "0", "-5", "x"])
+def test_too_few_rounds_for_an_interval_are_refused(rounds, capsys):
+    with pytest.raises(SystemExit):
+        run_eval("model.onnx", "data", "--resamples", rounds)
+    said = capsys.readouterr().err
+    assert "--resamples" in said
+    assert ("give 100 or more" in said) is (rounds in ("1", "99"))
+
+
+def test_what_the_data_set_has_to_say_is_in_the_report(shared, small, tmp_path, capsys):
+    folder = tmp_path / "set"
+    for part in ("images", "labels"):
+        shutil.copytree(small / "yolo" / part, folder / part / "val", symlinks=True)
+    (folder / "data.yaml").symlink_to(small / "yolo/data.yaml")
+    (folder / "labels/alone.txt").write_text("")
+    words = (shared / "models/FastestDet.onnx", folder, "--limit", 2, "--resamples", 100)
+    run_eval(*words, "--split", "val", "--json", tmp_path / "val.json", "--html", tmp_path / "val.html")
+    assert "2 pictures, YOLO txt, split val\n" in capsys.readouterr().out
+    assert "YOLO txt, split val" in (tmp_path / "val.html").read_text()
+    report = json.loads((tmp_path / "val.json").read_text())
+    assert (report["data"]["split"], report["options"]["split"]) == ("val", "val")
+    run_eval(*words)
+    text = capsys.readouterr().out
+    assert "warning: the whole set is evaluated: --split takes one of val" in text
+    assert f"warning: 1 label file without a picture, first {folder / 'labels/alone.txt'}" in text
+
+
 def test_gates_and_mistakes(shared, small, tmp_path):
     model = shared / "models/yolox_nano.onnx"
-    run_eval(model, small / "yolo", "--limit", 5, "--resamples", 10, "--min-map", 0.01)
+    run_eval(model, small / "yolo", "--limit", 5, "--resamples", 100, "--min-map", 0.01)
     with pytest.raises(AccuracyError, match="--min-map"):
-        run_eval(model, small / "yolo", "--limit", 5, "--resamples", 10, "--min-map", 0.99)
+        run_eval(model, small / "yolo", "--limit", 5, "--resamples", 100, "--min-map", 0.99)
     with pytest.raises(ConfigError, match="needs two models"):
         run_eval(model, small / "yolo", "--max-drop", 0.1)
     with pytest.raises(EdgeError, match="there is no model"):

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from edge.config import EngineSection
 from edge.errors import ConfigError, InterruptedWorkError
@@ -116,7 +116,7 @@ def test_a_report_of_a_comparison_is_enough(shared, tmp_path, bundle, capsys):
     command.add_eval_arguments(evaluate)
     command.add_explain_arguments(explain)
     data = shared / "data/coco-val80/instances.json"
-    words = [bundle("good"), data, "--compare", bundle("spoiled", channels="rgb"), "--limit", 6, "--resamples", 10]
+    words = [bundle("good"), data, "--compare", bundle("spoiled", channels="rgb"), "--limit", 6, "--resamples", 100]
     command.execute_eval(evaluate.parse_args([*map(str, words), "--json", str(tmp_path / "diff.json")]))
     command.execute_explain(explain.parse_args([str(tmp_path / "diff.json"), "--pictures", "2"]))
     assert "preprocessing causes" in capsys.readouterr().out
@@ -141,6 +141,66 @@ def test_the_bridge_changes_nothing_where_both_sides_are_one_model(shared):
     model.engine.run()
     assert np.array_equal(bridge.outputs[0], model.engine.outputs[0])
     model.close()
+
+
+SIZES = {"boxes": 4, "objectness": 1, "scores": 80}
+
+
+def split_bundle(shared, folder, channels_first=False, noise=0.0, **params):
+    """YOLOX-Nano with its columns as three outputs, as `harrier convert` writes it."""
+    model = onnx.load(str(shared / "models/yolox_nano.onnx"))
+    raw, first = model.graph.output.pop().name, 0
+    for role, width in SIZES.items():
+        bounds = [numpy_helper.from_array(np.array([n]), f"{role}_{n}_") for n in (first, first + width, 2)]
+        model.graph.initializer.extend(bounds)
+        model.graph.node.append(helper.make_node("Slice", [raw, *(b.name for b in bounds)], [f"{role}_"]))
+        turn = [0, 2, 1] if channels_first else [0, 1, 2]
+        model.graph.node.append(helper.make_node("Transpose", [f"{role}_"], [role], perm=turn))
+        shape = [1, width, 3549] if channels_first else [1, 3549, width]
+        model.graph.output.append(helper.make_tensor_value_info(role, onnx.TensorProto.FLOAT, shape))
+        first += width
+    folder.mkdir()
+    onnx.save(model, str(folder / "model.onnx"))
+    text = MANIFEST.format(name="apart", output="x", channels="bgr", scale=1.0, score=0.25, activated="true")
+    text = text.replace('raw = "x"', ", ".join(f'{role} = "{role}"' for role in SIZES))
+    text = text.replace("activated = true", ", ".join(["activated = true", *(f"{k} = {v}" for k, v in params.items())]))
+    (folder / "manifest.toml").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("channels_first", [False, True])
+def test_one_output_is_explained_against_its_parts(shared, tmp_path, bundle, channels_first):
+    apart = split_bundle(shared, tmp_path / "apart", channels_first)
+    whole = shared / "models/yolox_nano.onnx"
+    for pair in ((whole, apart), (apart, whole)):
+        found = findings(shared, tmp_path, *pair)
+        assert found["agreement"] == 1
+        assert found["steps"][0]["found"] > 20
+        assert {step["agreement"] for step in found["steps"]} == {1}
+        assert {*found["details"]["engine"]["sqnr_db"]} == ({"raw"} if pair[0] == whole else {*SIZES})
+        assert min(found["details"]["engine"]["sqnr_db"].values()) > 100
+    found = findings(shared, tmp_path, apart, bundle("noisy", noise=0.08))
+    assert found["stage"] == "engine"
+    assert max(value for name, value in found["shares"].items() if name != "engine") < 0.02
+
+
+def test_boxes_decoded_in_one_graph_only_are_not_put_beside_others(shared, tmp_path):
+    decoded = split_bundle(shared, tmp_path / "apart", decoded="true")
+    with pytest.raises(ConfigError, match="one of A and B decodes its boxes.*: --target A --compare B"):
+        findings(shared, tmp_path, shared / "models/yolox_nano.onnx", decoded)
+
+
+def test_a_data_set_that_is_gone_is_named_and_may_be_given(shared, tmp_path, monkeypatch):
+    monkeypatch.setattr("edge.evaluation.runner.locate", lambda reference: tmp_path / "model.onnx")
+    name = read_dataset(shared / "data/coco-val80/instances.json").samples[0].name
+    path = report_file(shared, tmp_path, [name], data=str(tmp_path / "moved/set.json"), split="val")
+    parser = argparse.ArgumentParser()
+    command.add_explain_arguments(parser)
+    with pytest.raises(ConfigError, match=r"is not at /.*/moved/set\.json: harrier explain .*diff\.json DATA"):
+        command.execute_explain(parser.parse_args([str(path)]))
+    path = report_file(shared, tmp_path, [name], data=str(tmp_path / "moved/set.json"))
+    dataset, _, _ = explained(monkeypatch, [path, shared / "data/coco-val80/instances.json"])
+    assert [sample.name for sample in dataset.samples] == [name]
 
 
 def test_a_share_is_the_mean_of_both_orders():

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.evaluation.bootstrap import interval_of, resample, warnings_of, wilson_interval
+from edge.evaluation.bootstrap import Interval, interval_of, mean_interval, resample, warnings_of, wilson_interval
 from edge.evaluation.classification_metrics import first_categories, hits_of, score_classifier
 from edge.evaluation.compare import agreement, compare_classifiers, compare_detectors, picture_quality
 from edge.evaluation.datasets import Dataset, Sample
@@ -137,6 +137,46 @@ def test_the_interval_covers_the_truth_with_many_classes_too():
     assert inside >= 20, f"the 95 % interval held the truth in {inside} of 24 sets"
     assert np.mean(excess) > 0.02
     assert abs(np.mean(off)) < np.mean(excess) / 2
+
+
+def test_the_interval_covers_the_truth_where_most_classes_are_in_few_pictures():
+    """60 classes on 80 pictures: halves lose whole classes, and what is left is the mean of others."""
+    rng = np.random.default_rng(60)
+    true = float(np.nanmean(average_precision(match(*world(rng, 4000, 60), 60))))
+    inside, off = {"mean over classes": 0, "one figure": 0}, []
+    for seed in range(40):
+        matches = match(*world(rng, 80, 60), 60)
+
+        def figure(weights: np.ndarray, matches=matches) -> np.ndarray:
+            return average_precision(matches, weights).mean(axis=0)
+
+        whole, halves = figure(np.ones(80, np.int64)), resample(figure, 80, matches.hit.size, 100, seed)
+        interval = mean_interval(whole, halves, np.count_nonzero(matches.objects, axis=0))
+        assert interval.low <= interval.value <= interval.high
+        assert interval.value == pytest.approx(float(np.nanmean(whole)))
+        single = interval_of(float(np.nanmean(whole)), np.nanmean(halves, axis=1))
+        inside["mean over classes"] += interval.low <= true <= interval.high
+        inside["one figure"] += single.low <= true <= single.high
+        off.append((single.low + single.high) / 2 - (interval.low + interval.high) / 2)
+    assert inside["mean over classes"] >= 33, f"the 95 % intervals held the truth in {inside} of 40 sets"
+    assert inside["mean over classes"] > inside["one figure"]
+    assert np.mean(off) > 0.01
+
+
+def test_a_mean_over_classes_of_which_none_is_in_three_pictures_is_one_figure():
+    halves = np.array([[0.4, np.nan, np.nan], [np.nan, 0.6, np.nan], [np.nan, np.nan, np.nan]])
+    interval = mean_interval(np.array([0.4, 0.5, np.nan]), halves, np.array([2, 1, 0]))
+    assert interval == interval_of(0.45, np.array([0.4, 0.6]))
+    assert mean_interval(np.array([0.5]), np.full((3, 1), np.nan), np.array([9])) == Interval(0.5, 0.5, 0.5)
+
+
+def test_a_class_in_many_pictures_adds_less_excess_by_the_root_of_their_number():
+    """Halving adds 0.02 and 0.01; half the excess of the class in 4 pictures is that of the one in 16."""
+    halves = np.tile([0.52, 0.41, 0.9], (50, 1))
+    interval = mean_interval(np.array([0.5, 0.4, 0.9]), halves, np.array([4, 16, 1]))
+    each = 0.03 / (np.sqrt(2) - 1) / (1 / 2 + 1 / 4)
+    assert interval.low == pytest.approx(0.6 - each * np.mean([1 / 2, 1 / 4, 1]))
+    assert interval.high == 0.6
 
 
 def test_models_that_number_their_classes_differently_are_compared_by_category():

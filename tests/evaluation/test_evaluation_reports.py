@@ -105,7 +105,7 @@ def test_a_file_that_is_no_report_is_told_in_one_line(tmp_path, capsys):
 
 
 def test_the_measured_drop_decides_not_an_end_of_its_interval():
-    gates = argparse.Namespace(min_map=None, min_top1=None, max_drop=0.02)
+    gates = argparse.Namespace(min_map=None, min_top1=None, max_drop=0.02, compare=None)
     _keep_gates(gates, {"comparison": {"drop": {"value": 0.02, "low": -0.1, "high": 0.2}}})
     with pytest.raises(AccuracyError, match=r"B loses 0\.0201 \(-0\.1000 to 0\.2000\), --max-drop is 0\.02"):
         _keep_gates(gates, {"comparison": {"drop": {"value": 0.0201, "low": -0.1, "high": 0.2}}})

@@ -130,7 +130,7 @@ def test_a_class_that_numpy_wrote_and_lines_that_are_wrong(tmp_path):
     assert sample.category.tolist() == [1]
     assert sample.category.dtype == np.int64
     assert sample.xywh.tolist() == [[0.375, 0.25, 0.25, 0.5]]
-    for wrong in ("0.5 .5 .5 .1 .1", "0 .5 .5 -.005 .1", "1e30 .5 .5 .1 .1", "inf .5 .5 .1 .1", "0 .1 .1 .2 .1 .2 .2"):
+    for wrong in ("0.5 .5 .5 .1 .1", "0 .5 .5 -.005 .1", "1e30 .5 .5 .1 .1", "inf .5 .5 .1 .1", "0 .5 .5 .1 .1 .9"):
         label.write_text(wrong)
         with pytest.raises(ConfigError, match=r"a\.txt:1"):
             read_dataset(tmp_path)
@@ -140,12 +140,13 @@ def test_one_split_has_the_names_of_the_folder_above_and_several_are_not_classes
     yolo(tmp_path / "set/valid")
     (tmp_path / "set/valid/data.yaml").rename(tmp_path / "set/data.yaml")
     assert read_dataset(tmp_path / "set/valid").categories == ["cat", "dog"]
-    with pytest.raises(ConfigError, match=r"several sets \(valid\).*set/valid"):
+    assert read_dataset(tmp_path / "set").split == "valid"
+    yolo(tmp_path / "set/train")
+    with pytest.raises(ConfigError, match=r"several sets \(train, valid\): choose one: --split valid"):
         read_dataset(tmp_path / "set")
-    picture(tmp_path / "coco/val2017/a.png")
-    (tmp_path / "coco/annotations").mkdir()
-    (tmp_path / "coco/annotations/instances_val2017.json").write_text("{}")
-    with pytest.raises(ConfigError, match="--images, such as .*instances_val2017.json"):
+    (tmp_path / "coco/annotations").mkdir(parents=True)
+    (tmp_path / "coco/annotations/boxes.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"--images, such as .*boxes\.json"):
         read_dataset(tmp_path / "coco")
 
 
