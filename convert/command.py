@@ -93,7 +93,7 @@ def request_of(arguments: argparse.Namespace) -> "ConvertRequest":
 
     Raises: ConfigError for options that contradict each other.
     """
-    from convert.request import ConvertRequest
+    from convert.request import DEFAULT_MAX_DROP, ConvertRequest
 
     if not arguments.to:
         raise ConfigError("--to names no format", f"use one of {', '.join(PRECISIONS)}")
@@ -102,7 +102,7 @@ def request_of(arguments: argparse.Namespace) -> "ConvertRequest":
         raise ConfigError("--max-drop needs labelled pictures", "add --eval DATA")
     _check_used(arguments, chosen)
     name = Path(arguments.model).stem if ":" not in arguments.model else arguments.model.partition(":")[2]
-    max_drop = 0.01 if arguments.max_drop is None and arguments.eval else arguments.max_drop
+    max_drop = DEFAULT_MAX_DROP if arguments.max_drop is None and arguments.eval else arguments.max_drop
     return ConvertRequest(
         model=arguments.model,
         out=(arguments.out or Path(f"{name}-bundle")).expanduser().absolute(),

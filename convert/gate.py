@@ -17,8 +17,6 @@ from edge.model import open_model
 
 __all__ = ["Verdict", "check_dataset", "judge", "open_dataset", "reference_target", "runs_here", "shared_pictures"]
 
-_RESAMPLES = 500
-
 
 @dataclass(slots=True)
 class Verdict:
@@ -107,7 +105,7 @@ def judge(
     settings = [
         RunSettings(str(model.folder), name, None, 0.001 if detector else 0.0, thresholds, threads) for name in names
     ]
-    evaluation = evaluate(dataset, settings, folder, _RESAMPLES, known=reference)
+    evaluation = evaluate(dataset, settings, folder, known=reference)  # as often resampled as there
     metric = "map" if detector else "top1"
     accuracy = evaluation.report["models"][-1]["figures"][metric]
     drop = evaluation.report["comparison"]["drop"] if reference else None

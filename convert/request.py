@@ -9,7 +9,7 @@ from convert.precisions import PRECISIONS
 from edge.errors import ConfigError
 from edge.structs import did_you_mean
 
-__all__ = ["ConvertRequest", "Job", "plan", "shares_ranges"]
+__all__ = ["DEFAULT_MAX_DROP", "ConvertRequest", "Job", "plan", "shares_ranges"]
 
 # what TensorRT builds each precision from
 _ONNX_OF = {"fp32": "fp32", "fp16": "fp16", "int8": "int8", "best": "int8"}
@@ -34,6 +34,10 @@ class Job:
     def calibrated(self) -> bool:
         """Whether making it needs activation ranges."""
         return self.precision in _CALIBRATED
+
+
+DEFAULT_MAX_DROP = 0.01
+"""Of mAP50-95 or top-1: what `harrier convert --eval` allows a target to lose where --max-drop is not given."""
 
 
 @dataclass(frozen=True, slots=True)

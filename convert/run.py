@@ -18,7 +18,7 @@ from convert.float_model import FLOAT_ONNX, FLOAT_TFLITE, FloatModel, add_target
 from convert.gate import Verdict, check_dataset, judge, open_dataset, reference_target, runs_here, shared_pictures
 from convert.load import LoadOptions, load
 from convert.made import Made
-from convert.request import ConvertRequest, Job, plan
+from convert.request import DEFAULT_MAX_DROP, ConvertRequest, Job, plan
 from convert.workspace import Workspace, check_place, writing
 from edge.errors import ConfigError, InterruptedWorkError
 from edge.evaluation.datasets import Dataset
@@ -84,11 +84,12 @@ def convert(request: ConvertRequest) -> dict[str, Any]:
     failed = [row for row in report["targets"] if row["passed"] is False]
     if failed:
         losses = ", ".join(f"{row['name']} loses {row['drop']['value']:.4f}" for row in failed)
+        default = " (the default)" if request.max_drop == DEFAULT_MAX_DROP else ""
         mixed = "mixed" in request.precisions
         longer = "--search MINUTES searches longer" if mixed else "--precision mixed keeps the worst layers in float"
         raise AccuracyError(
-            f"{losses}; --max-drop is {request.max_drop:g}",
-            f"see {request.out.name}/report.html; {longer}",
+            f"{losses}; --max-drop is {request.max_drop:g}{default}",
+            f"see {request.out.name}/report.html; {longer}; --max-drop X allows more",
         )
     return report
 

@@ -11,7 +11,7 @@ is therefore that of its classes: what halving adds is measured on those that ne
 others follows from the root of the number of pictures that they are in.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -127,17 +127,20 @@ def wilson_interval(right: int, total: int) -> Interval:
     return Interval(p, middle - half, middle + half)
 
 
-def warnings_of(name: str, interval: Interval, pictures: int) -> list[str]:
-    """Return, in plain words, why a figure must not be leaned on; [] when it may."""
-    said = []
-    if pictures < FEWEST_PICTURES:
-        said.append(
-            f"only {pictures} picture{'s' if pictures > 1 else ''}: take at least {FEWEST_PICTURES}, better 1000"
-        )
-    if interval.width > WIDEST:
-        needed = int(np.ceil(pictures * (interval.width / WIDEST) ** 2 / 100) * 100)
-        said.append(
-            f"{name} is known to +-{interval.width / 2:.3f} only, too little to tell two ordinary variants of a model "
-            f"apart: about {needed} pictures would bring it to +-{WIDEST / 2:g}"
-        )
-    return said
+def warnings_of(name: str, intervals: Mapping[str, Interval], pictures: int) -> list[str]:
+    """Return, in plain words and one sentence, why a figure must not be leaned on; [] when it may.
+
+    intervals: of the figure `name`, by the title of its model; "" where there is one model only.
+    """
+    few = pictures < FEWEST_PICTURES
+    only = f"only {pictures} picture{'s' if pictures > 1 else ''}"
+    widest = max(interval.width for interval in intervals.values())
+    if widest <= WIDEST:
+        return [f"{only}: take at least {FEWEST_PICTURES}, better 1000"] if few else []
+    known = " and ".join(f"+-{x.width / 2:.3f}{f' ({title})' if title else ''}" for title, x in intervals.items())
+    needed = max(FEWEST_PICTURES, int(np.ceil(pictures * (widest / WIDEST) ** 2 / 100) * 100))
+    return [
+        f"{only + ': ' if few else ''}{name} is known to {known} only, too little to tell two ordinary variants of a "
+        f"model apart: about {needed} pictures would bring it to +-{WIDEST / 2:g}"
+        + ("; read the interval of the drop, not the difference of the two" if len(intervals) > 1 else "")
+    ]

@@ -8,6 +8,9 @@ from edge.evaluation.datasets import Dataset, is_number
 
 __all__ = ["class_names", "classes_of_categories", "order_warnings"]
 
+_LABELS = "--labels FILE, one name a line"
+_SHOWN = 5  # classes in a warning
+
 
 def classes_of_categories(dataset: Dataset, labels: list[str], class_count: int | None) -> list[int]:
     """Return the model's class for each category of the data set.
@@ -37,18 +40,24 @@ def classes_of_categories(dataset: Dataset, labels: list[str], class_count: int 
                 raise ConfigError(
                     f"{dataset.path}: the model has no label '{missing[0]}', and the order differs, too: '{name}' is "
                     f"category {i} here and class {plain.index(_plain(name))} there",
-                    f"give the model labels with the names of the data set, '{missing[0]}' included",
+                    f"name the model's classes, in its order, as the data set does, '{missing[0]}' included: {_LABELS}",
                 )
         return list(range(len(names)))
     said = f"{len(names)} categories for {count} classes"
     if labels:
         said += f", and the model has no label '{missing[0]}'"
-    raise ConfigError(f"{dataset.path}: {said}", "give the model labels with the names of the data set")
+    cure = f"name all {count} classes of the model, in its order, as the data set does: {_LABELS}"
+    raise ConfigError(f"{dataset.path}: {said}", cure)
 
 
 def order_warnings(dataset: Dataset, labels: list[str]) -> list[str]:
-    """Return a warning where names differ and `classes_of_categories` went by order, which may be another; else []."""
+    """Return a warning where `classes_of_categories` went by order or number, which may be another; else []."""
     names = dataset.categories
+    used = sorted({int(c) for sample in dataset.samples for c in sample.category})
+    if labels and not names and used:
+        first = ", ".join(f"{n} {labels[n]}" for n in used[:_SHOWN] if n < len(labels))
+        more = ", ..." if len(used) > _SHOWN else ""
+        return [f"no data.yaml with names: class numbers were taken as the model's: {first}{more}"]
     if not labels or not names or all(is_number(name) for name in names):
         return []
     plain = [_plain(label) for label in labels]

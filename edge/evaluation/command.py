@@ -28,7 +28,7 @@ def add_eval_arguments(parser: argparse.ArgumentParser) -> None:
         "data",
         metavar="DATA",
         type=Path,
-        help="COCO instances.json, YOLO or Pascal VOC folder, folder of class folders, or CSV of path,label",
+        help="COCO JSON, YOLO folder or data.yaml, Pascal VOC folder, folder of class folders, or CSV of path,label",
     )
     _add_model_options(parser)
     parser.add_argument("--compare", metavar="TARGET_OR_MODEL", help="a second target of the bundle, or another model")
@@ -111,6 +111,7 @@ def execute_explain(arguments: argparse.Namespace) -> None:
                 "give the data set that was compared on, or explain A DATA --compare B",
             )
         dataset.samples = sorted(known, key=lambda sample: order[sample.name])
+    all_of = len(dataset.samples)
     dataset.samples = dataset.samples[: arguments.pictures]
     arguments.model = arguments.diff
     first, second = _settings(arguments, dataset.kind)
@@ -118,6 +119,8 @@ def execute_explain(arguments: argparse.Namespace) -> None:
         findings = explain(dataset, first, second, arguments.score)
     except KeyboardInterrupt as exc:
         raise InterruptedWorkError("explain was stopped, nothing was written", "give the same command again") from exc
+    if len(dataset.samples) < all_of:
+        findings["selection"] = f"the {'most different' if chosen else 'first'} of {all_of}"
     try:
         print(explanation_text(findings), flush=True)
     finally:
@@ -235,6 +238,11 @@ def _from_report(arguments: argparse.Namespace) -> list[str]:
 
     try:
         report = json.loads(read_text(Path(arguments.diff)))
+        if len(report["models"]) == 1:
+            raise ConfigError(
+                f"{arguments.diff} is of one model, and a difference between two is explained",
+                "write it with eval --compare B --json FILE",
+            )
         first, second = report["models"]
         chosen = [row["picture"] for row in report["comparison"]["pictures"]]
         options = report["options"]

@@ -11,7 +11,7 @@ import numpy as np
 from edge.errors import ConfigError
 from edge.evaluation.datasets import PICTURE_SUFFIXES, Dataset, Sample, is_there, pictures_in, read_text
 from edge.evaluation.splits import names_in
-from edge.evaluation.yaml_names import has_keypoints, names_of_yaml
+from edge.evaluation.yaml_names import class_count_of_yaml, has_keypoints, names_of_yaml
 
 __all__ = ["read_coco", "read_voc", "read_yolo"]
 
@@ -65,8 +65,9 @@ def read_yolo(folder: Path, pictures: Path | None = None) -> Dataset:
     """Return a YOLO folder: `images/` and `labels/` with `class cx cy w h` lines in fractions of the picture.
 
     pictures: the folder of those of one split, or a list of them. Labels lie where `labels` stands for `images`.
-    Names come from a `data.yaml` in the folder or the one above, from a list or a table under `names`. A picture
-    without a label file has no objects. Of a polygon, four corners included, the box around it counts.
+    Names come from a `data.yaml` in the folder or the one above, or from `folder` where it is such a file, from a list
+    or a table under `names`. A picture without a label file has no objects. Of a polygon, four corners included, the
+    box around it counts.
     Raises: ConfigError naming the file and the line that is wrong.
     """
     place = pictures or folder / "images"
@@ -89,6 +90,9 @@ def read_yolo(folder: Path, pictures: Path | None = None) -> Dataset:
         samples.append(sample)
     notes = [f"{polygons} of {every} labels are polygons: the box around each is evaluated"] if polygons else []
     alone = sorted(_text_files(labels).difference(files.values())) if apart else []
+    stated = class_count_of_yaml(folder)
+    if names and stated not in (None, len(names)):
+        notes.append(f"data.yaml has nc: {stated}, but {len(names)} name{'s' * (len(names) > 1)}; the names count")
     if alone:
         notes.append(f"{len(alone)} label file{'s' * (len(alone) > 1)} without a picture, first {alone[0]}")
     return Dataset("detection", "YOLO txt", folder, names, samples, relative=True, notes=notes)

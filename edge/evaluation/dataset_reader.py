@@ -69,6 +69,8 @@ def read_table(path: Path, images: Path | None = None) -> Dataset:
 
 
 def _read(path: Path, images: Path | None, split: str | None) -> Dataset:
+    if path.is_file() and path.suffix.lower() in (".yaml", ".yml"):
+        return _read_yaml(path, images, split)
     if path.is_file():
         if split:
             raise ConfigError(f"--split {split} does not fit {path}, which is one file", "give the folder of the set")
@@ -76,7 +78,9 @@ def _read(path: Path, images: Path | None, split: str | None) -> Dataset:
             return read_coco(path, images)
         if path.suffix.lower() == ".csv":
             return read_table(path, images)
-        raise ConfigError(f"{path} is neither .json nor .csv", "give a COCO JSON, a CSV or a folder")
+        raise ConfigError(
+            f"{path} is neither .json, .csv nor .yaml", "give a COCO JSON, a CSV, a data.yaml or a folder"
+        )
     if not path.is_dir():
         raise ConfigError(f"there is no data set {path}", "check the path")
     splits = splits_of(path)
@@ -99,6 +103,23 @@ def _read(path: Path, images: Path | None, split: str | None) -> Dataset:
         f"the format of {path} is not known",
         "give a COCO JSON, images/ + labels/ (YOLO), Annotations/ + JPEGImages/ (VOC), class folders or a CSV",
     )
+
+
+def _read_yaml(path: Path, images: Path | None, split: str | None) -> Dataset:
+    """A set by its `data.yaml`: the split that is asked for, else val, else the only one."""
+    splits = paths_of_yaml(path)
+    if not splits and path.stem == "data":
+        return _read(path.parent, images, split)
+    if not splits:
+        raise ConfigError(f"{path} names no folder of pictures that is here", "correct its path, train, val and test")
+    if not split and len(splits) > 1 and "val" not in splits:
+        raise ConfigError(f"{path} has several sets ({', '.join(splits)})", f"choose one: --split {[*splits][-1]}")
+    name = chosen_split(splits, split or ("val" if "val" in splits else next(iter(splits))), path)
+    found = read_yolo(path, splits[name])
+    found.path, found.split = path, name
+    if not split and len(splits) > 1:
+        found.notes.insert(0, f"the split {name} is evaluated: --split takes one of {', '.join(splits)}")
+    return found
 
 
 def _read_whole(path: Path, images: Path | None) -> Dataset | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from edge import __version__
 from edge.errors import ConfigError
-from edge.evaluation.bootstrap import FEWEST_OF_A_CLASS, FEWEST_PICTURES, Interval, warnings_of
+from edge.evaluation.bootstrap import FEWEST_OF_A_CLASS, Interval, warnings_of
 from edge.evaluation.categories import class_names, classes_of_categories, order_warnings
 from edge.evaluation.classification_metrics import first_categories, hits_of, score_classifier
 from edge.evaluation.compare import at_score, compare_classifiers, compare_detectors, picture_quality
@@ -101,7 +101,7 @@ def evaluate(
     }
     if len(sides) == 2:
         report["comparison"] = _compared(dataset, sides, resamples)
-    report["warnings"] = _warnings(dataset, sides, report)
+    report["warnings"] = _warnings(dataset, sides)
     return Evaluation(dataset, names, sides, report)
 
 
@@ -162,35 +162,38 @@ def _worst(dataset: Dataset, side: Side) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["quality"], row["picture"]))[:50]
 
 
-def _sparseness(scores: DetectionScores | None) -> list[str]:
-    """A warning where most classes are in so few pictures that neither mAP nor its interval can be corrected."""
-    pictures = np.count_nonzero(scores.matches.objects, axis=0) if scores else np.zeros(0)
+def _sparseness(side: Side) -> list[str]:
+    """A warning where classes are in so few pictures that their figures, or even mAP, cannot be leaned on."""
+    said = []
+    pictures = np.count_nonzero(side.scores.matches.objects, axis=0) if side.scores else np.zeros(0)
     seen, sparse = int((pictures > 0).sum()), int(((pictures > 0) & (pictures < FEWEST_OF_A_CLASS)).sum())
-    if 2 * sparse <= seen:
-        return []
-    return [
-        f"{sparse} of {seen} classes are in fewer than {FEWEST_OF_A_CLASS} pictures: mAP reads high, and the true "
-        "value may lie below its interval, too"
-    ]
+    if 2 * sparse > seen:
+        said.append(
+            f"{sparse} of {seen} classes are in fewer than {FEWEST_OF_A_CLASS} pictures: mAP reads high, and the true "
+            "value may lie below its interval, too"
+        )
+    few = sum(1 for row in side.figures["classes"] if 0 < row.get("objects", row.get("pictures", 0)) < 20)
+    if few:
+        said.append(f"classes with fewer than 20 examples: {few}, whose own figures are anecdotes")
+    return ["; ".join(said)] if said else []
 
 
-def _warnings(dataset: Dataset, sides: list[Side], report: dict[str, Any]) -> list[str]:
+def _warnings(dataset: Dataset, sides: list[Side]) -> list[str]:
+    """What a reader has to know, each thing once, whichever of the models it is true of."""
     name, title = ("map", "mAP") if dataset.kind == "detection" else ("top1", "top-1")
     said = list(dataset.notes)
+    figures = {side.title: side.figures[name] for side in sides}
+    intervals = {who: Interval(f["value"], f["low"], f["high"]) for who, f in figures.items()}
+    said += warnings_of(title, intervals, len(dataset.samples)) + _sparseness(sides[0])
+    doubts: dict[str, list[str]] = {}
     for side in sides:
-        figure, who = side.figures[name], f"{side.title}: " if side.title else ""
-        interval = Interval(figure["value"], figure["low"], figure["high"])
-        said += [w for w in warnings_of(f"{who}{title}", interval, len(side.seen)) if w not in said]
+        of_this = list(side.doubts)
         coco = side.figures["coco"]["map"] if side.figures.get("coco") else None
-        if coco is not None and abs(coco - figure["value"]) > 1e-6:
-            said.append(f"faster-coco-eval says mAP {coco:.6f}, Harrier {figure['value']:.6f}: please report this")
-        said += [f"{who}{doubt}" for doubt in side.doubts]
+        if coco is not None and abs(coco - side.figures["map"]["value"]) > 1e-6:
+            value = side.figures["map"]["value"]
+            of_this.append(f"faster-coco-eval says mAP {coco:.6f}, Harrier {value:.6f}: please report this")
         if side.identity["contract"].startswith("a guess"):
-            said.append(f"{who}the pixel contract of {side.identity['name']} is {side.identity['contract']}")
-    said += _sparseness(sides[0].scores)
-    few = sum(1 for row in sides[0].figures["classes"] if 0 < row.get("objects", row.get("pictures", 0)) < 20)
-    if few:
-        said.append(f"{few} classes have fewer than 20 examples: their own figures are anecdotes")
-    if "comparison" in report and len(dataset.samples) < FEWEST_PICTURES:
-        said.append("the interval of the drop is the figure to read, not the difference of the two means")
-    return said
+            of_this.append(f"the pixel contract of {side.identity['name']} is {side.identity['contract']}")
+        for doubt in of_this:
+            doubts.setdefault(doubt, []).append(side.title)
+    return said + [f"{', '.join(whose)}: {doubt}" if whose[0] else doubt for doubt, whose in doubts.items()]

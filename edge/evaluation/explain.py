@@ -216,8 +216,8 @@ def _cure(stage: str, detail: dict[str, Any]) -> str:
     if stage == "engine":
         role, value = min(detail["sqnr_db"].items(), key=lambda entry: entry[1])
         return (
-            f"output '{role}' has {value:.0f} dB only: convert B again with other calibration (percentile ranges, "
-            "the first layers in float), or take float16"
+            f"output '{role}' has {value:.0f} dB only: convert B again, with --precision mixed (the worst layers in "
+            "float), --observer percentile:99.99 (other ranges) or --precision fp16"
         )
     named = ", ".join(entry.partition(":")[0] for entry in detail["differs"])
     return f"correct [decoder] of B's manifest: {named or 'compare it with A'}"

@@ -1,5 +1,6 @@
 """The grid of pictures where two models differ most: truth, A and B side by side, in the colours of edge.draw."""
 
+import unicodedata
 from collections.abc import Sequence
 
 import cv2
@@ -97,5 +98,11 @@ def _captioned(panel: np.ndarray, caption: str) -> np.ndarray:
 
 
 def _text(image: np.ndarray, text: str, at: tuple[int, int], color: tuple[int, int, int], thickness: int) -> None:
-    plain = text.encode("ascii", "replace").decode()  # OpenCV's fonts have no other letters
+    plain = _transliterated(text)  # OpenCV's fonts have ASCII only
     cv2.putText(image, plain, at, cv2.FONT_HERSHEY_SIMPLEX, 0.42, color, thickness, cv2.LINE_AA)
+
+
+def _transliterated(text: str) -> str:
+    """Letters without their marks, and `?` for those that ASCII has nothing like."""
+    apart = unicodedata.normalize("NFKD", text.replace("\u00df", "ss"))
+    return "".join(c for c in apart if not unicodedata.combining(c)).encode("ascii", "replace").decode()

@@ -24,7 +24,14 @@ svg{font:11px system-ui,sans-serif;fill:#24292f;max-width:100%}svg .grid{stroke:
 .matrix{font-size:11px}.matrix td{padding:2px 4px;min-width:24px;text-align:center;border:1px solid #fff}
 .matrix th{padding:2px 4px;font-weight:400;border:0}.matrix thead th{height:92px;vertical-align:bottom}
 .matrix thead th span{writing-mode:vertical-rl;transform:rotate(180deg);display:inline-block}
-.matrix tbody th{text-align:right}.scroll{overflow-x:auto}
+.matrix tbody th{text-align:right}
+.scroll{overflow-x:auto;scrollbar-width:thin;scrollbar-color:#8c959f #eaeef2}
+.scroll::-webkit-scrollbar{height:10px;background:#eaeef2}.scroll::-webkit-scrollbar-thumb{background:#8c959f}
+.pair{display:flex;flex-wrap:wrap;gap:0 28px}.pair>div{flex:1 1 600px;min-width:0}
+.pair .matrix td{min-width:18px;padding:2px}.pair .matrix th{padding:2px}.ends{margin-left:8px}
+@media(min-width:1300px){.pair{margin:0 calc((1120px - min(100vw - 64px,1500px))/2)}}
+@media(max-width:700px){td .note{display:block;margin:0}th,td{padding:3px 4px}.scroll th{white-space:normal}
+td:first-child{white-space:normal}}
 .pictures img{width:100%;display:block;margin:10px 0 0}.pictures p{margin:2px 0 12px}
 """
 
@@ -45,8 +52,11 @@ def page_of(report: dict[str, Any], pictures: Sequence[tuple[str, bytes]]) -> st
     body += [f'<p class="warn">{escape(said)}</p>' for said in report["warnings"]]
     body.append("<h2>Figures, with 95 % intervals</h2>" + _figures(report, names))
     body.append(_classes(report, names, detector))
-    for name, model in zip(names, models, strict=True):
-        body.append(f"<h2>Confusion matrix, {escape(name)}</h2>" + _matrix(model["figures"], detector))
+    matrices = [
+        f"<div><h2>Confusion matrix, {escape(name)}</h2>{_matrix(model['figures'], detector)}</div>"
+        for name, model in zip(names, models, strict=True)
+    ]
+    body.append(f'<div class="pair">{"".join(matrices)}</div>' if len(matrices) > 1 else matrices[0])
     if pictures:
         body.append("<h2>" + ("Where they differ most" if "comparison" in report else "The worst pictures") + "</h2>")
         body.append('<div class="pictures">' + "".join(figure_of(*entry) for entry in pictures) + "</div>")
@@ -174,7 +184,7 @@ def table_of(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _interval(entry: dict[str, Any]) -> str:
-    return f'{entry["value"]:.4f} &nbsp;<span class="note">{entry["low"]:.4f} to {entry["high"]:.4f}</span>'
+    return f'{entry["value"]:.4f}<span class="note ends">{entry["low"]:.4f} to {entry["high"]:.4f}</span>'
 
 
 def _ends(entry: dict[str, Any] | None) -> tuple[float, float, float] | None:

@@ -13,7 +13,7 @@ from edge.bundle import MANIFEST_NAME, locate
 from edge.clock import monotonic_ns
 from edge.config import EngineSection, RunConfig, Thresholds
 from edge.detections import Detections
-from edge.errors import ConfigError, EndOfStreamError
+from edge.errors import ConfigError, EndOfStreamError, ManifestError
 from edge.evaluation.datasets import Dataset, read_picture
 from edge.evaluation.store import ResultStore, Seen
 from edge.frame import Frame, FrameInfo
@@ -140,12 +140,21 @@ def operating_score(model: Model) -> float:
 def second_reference(settings: RunSettings, other: str) -> RunSettings:
     """Return the settings of what `other` means: a target of the same bundle, else another model.
 
-    Raises: ManifestError or CatalogueError when it is neither.
+    Raises: ManifestError or CatalogueError when it is neither, which names the targets of a bundle.
     """
     path = locate(settings.reference)
-    if path.is_dir() and other in read_manifest(path / MANIFEST_NAME).targets:
+    targets = read_manifest(path / MANIFEST_NAME).targets if path.is_dir() else {}
+    if other in targets:
         return _replaced(settings, settings.reference, other)
-    locate(other)
+    try:
+        locate(other)
+    except ManifestError as exc:
+        if not targets:
+            raise
+        raise ManifestError(
+            f"'{other}' is neither a target of {settings.reference} nor a model",
+            f"its targets: {', '.join(f'--compare {name}' for name in targets)}",
+        ) from exc
     return _replaced(settings, other, None)
 
 

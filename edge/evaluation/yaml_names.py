@@ -7,7 +7,7 @@ from pathlib import Path
 from edge.errors import ConfigError
 from edge.evaluation.datasets import read_text
 
-__all__ = ["has_keypoints", "names_of_yaml", "paths_of_yaml"]
+__all__ = ["class_count_of_yaml", "has_keypoints", "names_of_yaml", "paths_of_yaml"]
 
 _QUOTED = r"""'(?:[^']|'')*'|"[^"]*\""""
 _WORD = re.compile(rf"\s*(?:['\"]?(\d+)['\"]?\s*:\s+)?({_QUOTED}|[^,\[\]{{}}'\"]+?)\s*(?:,|$)")
@@ -17,6 +17,8 @@ _PATH = re.compile(rf"['\"]?(path|train|val|test)['\"]?\s*:\s+({_QUOTED}|[^\[\s]
 
 def names_of_yaml(folder: Path) -> list[str]:
     """Return the names in `data.yaml` (or .yml) in a folder, else in the one above; [] without the file.
+
+    folder: or the file itself, whatever it is called; so in all functions here.
 
     Raises: ConfigError naming the line that is in an unknown form, and where class numbers are missing or twice there.
     """
@@ -33,6 +35,18 @@ def names_of_yaml(folder: Path) -> list[str]:
     if sorted(numbers) != list(range(len(numbers))):
         raise ConfigError(f"{path}: the class numbers of names have gaps, or one is twice there", "number from 0")
     return [_plain(word) for _, (_, word) in sorted(zip(numbers, entries, strict=True))]
+
+
+def class_count_of_yaml(folder: Path) -> int | None:
+    """Return the `nc` of a `data.yaml` in a folder, else of that in the one above; None where nothing says it.
+
+    Raises: ConfigError when it cannot be read.
+    """
+    path = _yaml_of(folder, folder.absolute().parent)
+    stated = (
+        [re.match(r"['\"]?nc['\"]?\s*:\s*(\d{1,9})\s*(?:#|$)", n) for n in read_text(path).splitlines()] if path else []
+    )
+    return next((int(entry[1]) for entry in stated if entry), None)
 
 
 def has_keypoints(folder: Path) -> bool:
@@ -53,6 +67,7 @@ def paths_of_yaml(folder: Path) -> dict[str, Path]:
     path = _yaml_of(folder)
     entries = map(_PATH.match, read_text(path).splitlines() if path else [])
     stated = {entry[1]: _plain(entry[2]) for entry in entries if entry}
+    folder = path.parent if path else folder
     root = folder / stated.pop("path", "")
     found = {}
     for name, value in stated.items():
@@ -64,7 +79,7 @@ def paths_of_yaml(folder: Path) -> dict[str, Path]:
 
 
 def _yaml_of(*folders: Path) -> Path | None:
-    return next((p for f in folders for p in (f / "data.yaml", f / "data.yml") if p.is_file()), None)
+    return next((p for f in folders for p in (f, f / "data.yaml", f / "data.yml") if p.is_file()), None)
 
 
 def _on_one_line(text: str, path: Path, number: int) -> Iterator[tuple[str | None, str]]:

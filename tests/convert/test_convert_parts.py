@@ -33,11 +33,13 @@ def test_the_measured_drop_decides_not_an_end_of_its_interval(value, passed, mon
     drop = {"value": value, "low": value - 0.5, "high": value + 0.5}
     figures = {"figures": {"map": {"value": 0.3, "low": 0.2, "high": 0.4}}}
     report = {"models": [figures, figures], "comparison": {"drop": drop}}
-    monkeypatch.setattr(gate, "evaluate", lambda *_, known: SimpleNamespace(report=report))
+    asked = []
+    monkeypatch.setattr(gate, "evaluate", lambda *given, known: asked.append(given) or SimpleNamespace(report=report))
     model = SimpleNamespace(folder=Path(), manifest=SimpleNamespace(targets={FLOAT_ONNX: None}))
     dataset, reference = SimpleNamespace(kind="detection"), SimpleNamespace()
     verdict = gate.judge(model, "tflite-int8", dataset, 0.01, Path(), 1, reference)
     assert verdict.passed is passed
+    assert len(asked[0]) == 3  # resampled as often as `harrier eval` does
 
 
 def test_the_float_model_is_scored_once(classifier_file, class_folders, tmp_path, monkeypatch):

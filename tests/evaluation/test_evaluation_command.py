@@ -1,6 +1,7 @@
 """`harrier eval` from the command line: real models, all formats, resuming, gates, reports."""
 
 import argparse
+import inspect
 import json
 import logging
 import re
@@ -202,7 +203,7 @@ def test_a_failed_gate_gives_the_command_that_tells_why(shared, small, tmp_path,
     asked = parser.parse_args(shlex.split(caught.value.cure.partition("harrier explain ")[2]))
     command.execute_explain(asked)
     assert asked.data == small / "yolo"
-    assert "3 pictures, A and B agree on 100.0 %" in capsys.readouterr().out
+    assert "3 pictures, A and B agree on 100.0 % of what they say there" in capsys.readouterr().out
 
 
 def test_where_nothing_can_be_explained_the_gate_says_what_else(shared, small):
@@ -211,6 +212,13 @@ def test_where_nothing_can_be_explained_the_gate_says_what_else(shared, small):
         run_eval(*words)
     with pytest.raises(AccuracyError, match="see the most different pictures with --grid FILE.png$"):
         run_eval(*words, "--compare", shared / "models/yolox_nano.onnx")
+
+
+def test_convert_resamples_as_often_as_eval_does():
+    parser = argparse.ArgumentParser()
+    command.add_eval_arguments(parser)
+    most = inspect.signature(evaluate.evaluate).parameters["resamples"].default
+    assert parser.parse_args(["model", "data"]).resamples == most
 
 
 @pytest.mark.parametrize("rounds", ["1", "99", "0", "-5", "x"])
@@ -238,6 +246,24 @@ def test_what_the_data_set_has_to_say_is_in_the_report(shared, small, tmp_path, 
     text = capsys.readouterr().out
     assert "warning: the whole set is evaluated: --split takes one of val" in text
     assert f"warning: 1 label file without a picture, first {folder / 'labels/alone.txt'}" in text
+
+
+def test_what_is_true_of_both_models_is_said_once(shared, small, tmp_path, capsys):
+    model, data = shared / "models/FastestDet.onnx", tmp_path / "set"
+    for part in ("images", "labels"):
+        shutil.copytree(small / "yolo" / part, data / part, symlinks=True)
+    words = (model, data, "--compare", model, "--limit", 3, "--resamples", 100, "--labels", small / "labels.txt")
+    run_eval(*words, "--html", tmp_path / "r.html")
+    text = capsys.readouterr().out
+    warnings = [line for line in text.splitlines() if line.startswith("warning: ")]
+    assert sum("only 3 pictures" in line for line in warnings) == 1
+    assert sum("fewer than" in line for line in warnings) == 1
+    (numbers,) = (line for line in warnings if "no data.yaml" in line)
+    assert numbers.startswith("warning: A, B: no data.yaml with names: class numbers were taken as the model's: ")
+    page = (tmp_path / "r.html").read_text()
+    assert page.count('<p class="warn">') == len(warnings)
+    assert page.count("only 3 pictures") == 1
+    assert '<div class="pair"><div><h2>Confusion matrix, A' in page
 
 
 def test_gates_and_mistakes(shared, small, tmp_path):

@@ -198,6 +198,14 @@ def test_going_by_order_is_warned_of_and_refused_where_names_contradict_it(folde
         classes_of_categories(dataset, ["old bird", "cat", "hound"], 3)
 
 
+def test_labels_that_are_missing_are_asked_for_by_their_option(folder):
+    dataset = read_dataset(folder / "instances.json")
+    with pytest.raises(
+        ConfigError, match="3 categories for 80 classes: name all 80 .*: --labels FILE, one name a line"
+    ):
+        classes_of_categories(dataset, [], 80)
+
+
 def test_a_folder_of_pictures_fits_only_where_they_lie_elsewhere(folder):
     with pytest.raises(ConfigError, match="--images does not fit .* .YOLO txt."):
         read_dataset(layout(folder, "yolo"), folder / "images")
@@ -208,5 +216,8 @@ def test_class_numbers_without_names(folder):
     dataset = read_dataset(layout(folder, "yolo"))
     assert classes_of_categories(dataset, [], 80) == [0, 1, 2]
     assert class_names(dataset, ["cat", "dog"]) == ["cat", "dog", "2"]
+    assert order_warnings(dataset, []) == []
+    (said,) = order_warnings(dataset, ["person", "bicycle", "car"])
+    assert said == "no data.yaml with names: class numbers were taken as the model's: 0 person, 1 bicycle, 2 car"
     with pytest.raises(ConfigError, match="has the class 2"):
         classes_of_categories(dataset, [], 2)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import shutil
 
 import numpy as np
@@ -83,7 +84,7 @@ def findings(shared, tmp_path, a, b, *more) -> dict:
     [
         ({"channels": "rgb"}, "preprocessing", "channels look reversed"),
         ({"scale": 0.3}, "preprocessing", "scaled or shifted"),
-        ({"noise": 0.08}, "engine", "output 'raw' has"),
+        ({"noise": 0.08}, "engine", "--precision mixed (the worst layers in"),
         ({"activated": "false"}, "decode", "params.activated"),
         ({"score": 0.6}, "thresholds", "score_threshold"),
     ],
@@ -119,7 +120,12 @@ def test_a_report_of_a_comparison_is_enough(shared, tmp_path, bundle, capsys):
     words = [bundle("good"), data, "--compare", bundle("spoiled", channels="rgb"), "--limit", 6, "--resamples", 100]
     command.execute_eval(evaluate.parse_args([*map(str, words), "--json", str(tmp_path / "diff.json")]))
     command.execute_explain(explain.parse_args([str(tmp_path / "diff.json"), "--pictures", "2"]))
-    assert "preprocessing causes" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "preprocessing causes" in said
+    assert "2 pictures (the most different of 6), A and B agree on" in said
+    assert "raw identical" in said  # B's engine on A's pixels
+    assert re.search(r"^pre +engine +decode +thresholds +agreement +quality +found$", said, re.M)
+    assert re.search(r"^B +A +A +A +0\.\d{3} ", said, re.M)
     (tmp_path / "diff.json").write_text("{}")
     with pytest.raises(ConfigError, match="no report of a comparison"):
         command.execute_explain(explain.parse_args([str(tmp_path / "diff.json")]))

@@ -302,11 +302,17 @@ def test_wilson_interval_of_a_share():
 
 
 def test_small_sets_are_warned_about():
-    assert "only 80 pictures" in warnings_of("mAP", wilson_interval(40, 80), 80)[0]
-    said = warnings_of("mAP", wilson_interval(40, 80), 80)[1]
-    assert "+-0.107" in said
+    (said,) = warnings_of("mAP", {"": wilson_interval(40, 80)}, 80)
+    assert said.startswith("only 80 pictures: mAP is known to +-0.107 only")
     assert "about 2300 pictures" in said  # 0.107 / 0.02 squared is 28.5 times as many
-    assert warnings_of("mAP", wilson_interval(4000, 5000), 5000) == []
+    (both,) = warnings_of("mAP", {"A": wilson_interval(40, 80), "B": wilson_interval(8, 80)}, 80)
+    assert "mAP is known to +-0.107 (A) and +-0.067 (B) only" in both
+    assert "about 2300 pictures" in both
+    assert both.endswith("read the interval of the drop, not the difference of the two")
+    assert warnings_of("mAP", {"": Interval(0.5, 0.49, 0.51)}, 80) == [
+        "only 80 pictures: take at least 200, better 1000"
+    ]
+    assert warnings_of("mAP", {"": wilson_interval(4000, 5000)}, 5000) == []
 
 
 def test_a_paired_drop_is_told_where_single_intervals_overlap():

@@ -12,6 +12,7 @@ import pytest
 from edge.cli import main
 from edge.evaluation.command import _keep_gates
 from edge.evaluation.gates import AccuracyError
+from edge.evaluation.pictures import draw_boxes
 from edge.golden import verdict_of
 
 BUNDLE = """
@@ -102,6 +103,27 @@ def test_a_file_that_is_no_report_is_told_in_one_line(tmp_path, capsys):
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 5
     assert all("diff.json" in line for line in said)
+
+
+def test_a_name_in_other_letters_is_whole_on_the_page_and_legible_in_the_picture(still, tmp_path, monkeypatch):
+    picture(tmp_path / "set/1/Größe é.png")
+    drawn = []
+    monkeypatch.setattr(cv2, "putText", lambda image, text, *rest: drawn.append(text))
+    for name in ("Käse Straße", "Größe é ЖÅ"):
+        draw_boxes(np.zeros((40, 40, 3), np.uint8), np.array([[1.0, 1, 9, 9]]), np.array([0]), [name])
+    assert drawn == ["Kase Strasse"] * 2 + ["Grosse e ?A"] * 2
+    assert main(["eval", str(still), str(tmp_path / "set"), "--html", str(tmp_path / "r.html")]) == 0
+    assert "1/Größe é.png: quality 0.00" in (tmp_path / "r.html").read_text(encoding="utf-8")
+
+
+def test_a_report_of_one_model_is_no_comparison(still, tmp_path, capsys):
+    picture(tmp_path / "set/1/a.png")
+    assert main(["eval", str(still), str(tmp_path / "set"), "--json", str(tmp_path / "one.json")]) == 0
+    assert main(["explain", str(tmp_path / "one.json")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert "one.json is of one model" in line
+    assert "eval --compare B --json FILE" in line
+    assert "unpack" not in line
 
 
 def test_the_measured_drop_decides_not_an_end_of_its_interval():

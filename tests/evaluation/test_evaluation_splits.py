@@ -111,6 +111,29 @@ def test_the_splits_that_a_data_yaml_names(tmp_path):
         read_dataset(tmp_path)
 
 
+def test_a_data_yaml_is_a_data_set_whatever_it_is_called(tmp_path):
+    labelled(tmp_path / "sets/coco8/images/train", "t")
+    labelled(tmp_path / "sets/coco8/images/val", "v")
+    yaml = tmp_path / "coco8.yaml"
+    yaml.write_text("path: sets/coco8\ntrain: images/train\nval: images/val\nnc: 2\nnames: [cat]\n")
+    dataset = read_dataset(yaml)
+    assert ([sample.name for sample in dataset.samples], dataset.categories) == (["v.png"], ["cat"])
+    assert (dataset.path, dataset.split, dataset.samples[0].xywh.shape) == (yaml, "val", (1, 4))
+    assert dataset.notes == [
+        "the split val is evaluated: --split takes one of train, val",
+        "data.yaml has nc: 2, but 1 name; the names count",
+    ]
+    assert names_of(yaml, "train") == ["t.png"]
+    with pytest.raises(ConfigError, match="has no split 'test': choose one of train, val"):
+        read_dataset(yaml, split="test")
+    yaml.write_text("path: gone\nval: images/val\nnames: [cat]\n")
+    with pytest.raises(ConfigError, match=r"coco8\.yaml names no folder of pictures that is here"):
+        read_dataset(yaml)
+    labelled(tmp_path / "images", "x")
+    yaml.rename(tmp_path / "data.yaml")
+    assert (names_of(tmp_path / "data.yaml"), read_dataset(tmp_path).notes) == (["x.png"], [])
+
+
 def test_the_splits_that_are_folders_of_a_yolo_set(tmp_path):
     labelled(tmp_path / "images/train2017", "t")
     labelled(tmp_path / "images/val2017", "v")

@@ -141,8 +141,10 @@ def test_compare_takes_another_target_of_the_bundle_before_another_model(bundle)
     assert (second.labels, second.score, second.thresholds, second.threads) == ("labels.txt", 0.3, first.thresholds, 2)
     second = second_reference(first, str(bundle / "other.null"))
     assert (second.reference, second.target) == (str(bundle / "other.null"), None)
-    with pytest.raises(ManifestError, match="there is no model 'third'"):
+    with pytest.raises(ManifestError, match="'third' is neither a target of .*its targets: --compare one, --compare o"):
         second_reference(first, "third")
+    with pytest.raises(ManifestError, match="there is no model 'third'"):
+        second_reference(RunSettings(str(bundle / "one.null")), "third")
 
 
 def test_two_targets_of_a_bundle_are_evaluated_each(bundle, tmp_path):
