@@ -67,7 +67,8 @@ def page_of(report: dict[str, Any], pictures: Sequence[tuple[str, bytes]]) -> st
 def page_shell(title: str, body: str) -> str:
     """Return a whole page in the reports' style; body is HTML."""
     page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
         f"<style>{_STYLE}</style></head><body>{body}</body></html>\n"
     )
     return page.encode(errors="backslashreplace").decode()  # file names need not be UTF-8
