@@ -31,15 +31,15 @@ def nice_ticks(low: float, high: float, count: int = 6) -> list[float]:
     return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def waterfall_chart(rows: Sequence[tuple[str, float, float]], title: str) -> str:
-    """Return stages as bars one after the other; rows are (name, p50 ms, p99 ms), the whisker is the p99."""
+def waterfall_chart(rows: Sequence[tuple[str, float, float]], title: str, end_ms: float) -> str:
+    """Return stages as bars one after the other; rows are (name, p50 ms, p99 ms), the whisker is the p99.
+
+    end_ms: how far the axis reaches.
+    """
     row_px, top = 34, 12
     height = top + row_px * len(rows) + 40
-    starts, total = [], 0.0
-    for _, p50, _ in rows:
-        starts.append(total)
-        total += p50
-    most = max([total, *(s + p99 for s, (_, _, p99) in zip(starts, rows, strict=True))], default=1.0) or 1.0
+    starts = [sum(p50 for _, p50, _ in rows[:i]) for i in range(len(rows))]
+    most = end_ms or 1.0
     scale = (WIDTH - _LEFT - _RIGHT - 110) / most
     parts = [_x_grid(nice_ticks(0, most, 8), 0, scale, top, top + row_px * len(rows), "ms")]
     for i, ((name, p50, p99), start) in enumerate(zip(rows, starts, strict=True)):

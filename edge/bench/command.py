@@ -9,7 +9,7 @@ from edge.arguments import count, positive, seconds
 
 __all__ = ["add_arguments", "duration_s", "execute"]
 
-_UNITS_S = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_UNITS_S = {"s": 1.0, "sec": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,12 +25,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--compare", nargs=2, metavar=("A", "B"), help="two configurations or models, measured in turns in one run"
     )
     how = parser.add_argument_group("how")
-    how.add_argument("--frames", metavar="N", type=positive, help="frames per repeat (default 100, --compare 50)")
+    how.add_argument("--frames", metavar="N", type=positive, help="frames per repeat (default 100)")
     how.add_argument("--seconds", metavar="S", type=seconds, help="seconds per repeat, instead of --frames")
     how.add_argument("--warm-up", metavar="N", type=count, default=30, help="frames before anything is measured")
-    how.add_argument("--repeats", metavar="N", type=positive, help="blocks (default 5, with --compare 12 pairs)")
+    how.add_argument("--repeats", metavar="N", type=positive, help="blocks (default 10, with --compare 12 pairs)")
     how.add_argument(
-        "--soak", metavar="DURATION", type=duration_s, help="a long run: 8h, 30m; exit code 6 for a leak or drift"
+        "--soak",
+        metavar="DURATION",
+        type=duration_s,
+        help="a long run: 8h, 30m, 90 (s); exit code 6 for a leak or drift",
     )
     how.add_argument("--photon", metavar="LIGHT", help="terminal, or a LED's file under /sys/class/leds/")
     how.add_argument("--startup", action="store_true", help="time process start to first message too")
@@ -52,12 +55,14 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def duration_s(text: str) -> float:
-    """Return the seconds of a duration such as 8h, 30m, 10s or 1h30m.
+    """Return the seconds of a duration such as 8h, 30m, 1min, 10s or 1h30m; a bare number is in s.
 
     Raises: ArgumentTypeError for anything else, as argparse wants it.
     """
-    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text.strip().lower())
+    stated = text.strip().lower()
+    parts = re.findall(r"(\d+(?:\.\d+)?)(sec|s|min|m|h|d|$)", stated)
     total = sum(float(number) * _UNITS_S[unit] for number, unit in parts)
-    if "".join(number + unit for number, unit in parts) != text.strip().lower() or total <= 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a duration such as 8h, 30m or 10s")
+    bare = len(parts) > 1 and not parts[-1][1]  # 1h30 may be minutes or seconds
+    if "".join(number + unit for number, unit in parts) != stated or total <= 0 or bare:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a duration such as 8h, 30m, 10s or 90 (seconds)")
     return total

@@ -83,7 +83,10 @@ def _throttling(before: Snapshot, after: Snapshot, seen: Throttle) -> list[Findi
     said: list[str] = []
     found: list[Finding] = []
     if not after.counters.keys() - {CPU_QUOTA} and not seen.states and seen.pi_flags is None:
-        found.append(Finding(kind="throttling", text="throttling: not available", invalidates=False))
+        text = "throttling by heat or power: not available; the CPU quota is watched"
+        if CPU_QUOTA not in after.counters:
+            text = "throttling: not available"
+        found.append(Finding(kind="throttling", text=text, invalidates=False))
     for name, value in after.counters.items():
         grown = value - before.counters.get(name, value)
         if grown > 0:

@@ -1,6 +1,7 @@
 """Drives the robot's own pipeline in blocks of steps and keeps every step's times."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from edge.registry import resolve
 from edge.sources.state import SourceStats
 from edge.timings import StageTimings
 from edge.uri import parse_uri
+from edge.wire.messages import DetectionsMessage
 
 __all__ = ["Block", "Recording", "Totals", "measure_block", "open_second", "warm_up"]
 
@@ -34,6 +36,7 @@ class Block:
 
     t_ns is when each step ended; the counts are those of this block alone. events: when, CLOCK_MONOTONIC ns, and what.
     ran: how many frames each target ran, the preferred one first. engine_lost: frames that no engine could run.
+    held: on how many frames so many detections were found; empty for a classifier.
     """
 
     stages_ns: np.ndarray
@@ -51,6 +54,7 @@ class Block:
     publisher_dropped: int = 0
     engine_lost: int = 0
     ran: dict[str, int] = field(default_factory=dict)
+    held: Counter[int] = field(default_factory=Counter)
     events: list[tuple[int, str]] = field(default_factory=list)
 
     @property
@@ -82,6 +86,7 @@ class Totals:
     publisher_dropped: int = 0
     engine_lost: int = 0
     ran: dict[str, int] = field(default_factory=dict)
+    held: Counter[int] = field(default_factory=Counter)
     stages_ns: int = 0
     stepping_s: float = 0.0
     elapsed_s: float = 0.0
@@ -100,6 +105,7 @@ class Totals:
         self.engine_lost += block.engine_lost
         for target, frames in block.ran.items():
             self.ran[target] = self.ran.get(target, 0) + frames
+        self.held.update(block.held)
         self.stages_ns += int(block.stages_ns.sum())
         self.stepping_s += block.stepping_s
         self.elapsed_s += block.elapsed_s
@@ -197,14 +203,14 @@ def measure_block(
     before, counts_before, misses = pipeline.source.stats, _counts(pipeline), _Misses()
     parts: list[tuple[np.ndarray, ...]] = []
     ends = np.zeros(_CHUNK, np.int64)
-    steps = 0
+    steps, held = 0, Counter[int]()
     laps = pipeline.timings = StageTimings(_CHUNK)
     t_start_ns = monotonic_ns()
     deadline_ns = t_start_ns + int(seconds * 1e9) if seconds else None
     while (frames is None or steps < frames) and (deadline_ns is None or monotonic_ns() < deadline_ns):
         t_step_ns = monotonic_ns()
         try:
-            pipeline.step()
+            message = pipeline.step()
         except (SourceTimeoutError, EngineLostError) as exc:
             if misses.note(exc, t_step_ns, pipeline.source.state):
                 break
@@ -215,6 +221,8 @@ def measure_block(
         ends[laps.count - 1] = monotonic_ns()
         steps += 1
         misses.succeed()
+        if isinstance(message, DetectionsMessage):
+            held[len(message.detections)] += 1
         if after_step:
             after_step(pipeline)
         if laps.count == _CHUNK:
@@ -225,7 +233,7 @@ def measure_block(
         raise _too_short(misses.last)
     parts.append((laps.stages_ns, laps.wall_ns, laps.age_ns, ends[: laps.count].copy()))
     stages, wall, age, t_ns = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    block = Block(stages, wall, age, t_ns, t_start_ns, t_end_ns)
+    block = Block(stages, wall, age, t_ns, t_start_ns, t_end_ns, held=held)
     block.timeouts, block.engine_lost, block.timeout_ns = misses.timeouts, misses.engine_lost, misses.waited_ns
     _count(block, pipeline, before, counts_before)
     return block

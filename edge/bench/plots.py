@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.bench.results import Report
-from edge.bench.summaries import drawn_stages
+from edge.bench.waterfall import drawn_stages, end_ms
 from edge.errors import ConfigError, MissingBackendError
 
 __all__ = ["check_plots", "write_plots"]
@@ -61,17 +61,18 @@ def _figure_class() -> Any:
 
 def _waterfall(figure: Any, report: Report) -> None:
     all_axes = figure.subplots(len(report.setups), 1, squeeze=False)[:, 0]
-    for axes, setup in zip(all_axes, report.setups, strict=True):
+    waterfalls = drawn_stages(report.setups)
+    for axes, setup, stages in zip(all_axes, report.setups, waterfalls, strict=True):
         start = 0.0
-        for i, (name, values) in enumerate(drawn_stages(setup).items()):
+        for i, (name, values) in enumerate(stages.items()):
             p50, p99 = values.p50.value, values.p99.value
             axes.barh(name, p50, left=start, color=f"C{i}", height=0.6)
             axes.plot([start + p50, start + p99], [i, i], color="0.3", linewidth=1, marker="|")
             axes.annotate(f"{p50:.3f}", (start + max(p50, p99), i), xytext=(4, -3), textcoords="offset points")
             start += p50
         axes.invert_yaxis()
-        axes.margins(x=0.1)
-        waits = "" if "wait" in drawn_stages(setup) else "; waiting for frames not drawn"
+        axes.set_xlim(0, 1.1 * end_ms(waterfalls) or 1.0)
+        waits = "" if "wait" in stages else "; waiting for frames not drawn"
         axes.set_xlabel(f"ms: bar p50, whisker p99{waits}")
         axes.set_title(f"{setup.name}: {setup.model}, {100 * setup.stages_over_wall:.2f} % of the wall clock")
         axes.spines[["top", "right"]].set_visible(False)

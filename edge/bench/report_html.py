@@ -4,15 +4,18 @@ from html import escape
 
 from edge.bench.charts import Line, cdf_chart, histogram_chart, line_chart, waterfall_chart
 from edge.bench.report_text import (
+    AGE_NEEDS,
     NOT_AVAILABLE,
     SOAK_NOTE,
+    detections_text,
     machine_lines,
     soak_all_clear,
+    soak_lines,
     soak_title,
     too_few_frames,
 )
 from edge.bench.results import Distribution, Estimate, Report, Setup
-from edge.bench.summaries import drawn_stages
+from edge.bench.waterfall import drawn_stages, end_ms
 
 __all__ = ["page_of"]
 
@@ -27,7 +30,13 @@ _STYLE = """
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
 main{max-width:1120px;margin:0 auto;padding:32px 24px 64px}h1{font-size:27px;margin:0 0 4px;letter-spacing:-.01em}
 h2{font-size:18px;margin:36px 0 10px}p{margin:6px 0}.sub{color:var(--soft)}
-section{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:16px 20px;overflow-x:auto}
+section{background:linear-gradient(90deg,var(--card) 12px,transparent) 0 0/32px 100% no-repeat local,
+linear-gradient(270deg,var(--card) 12px,transparent) 100% 0/32px 100% no-repeat local,
+linear-gradient(90deg,var(--line),transparent) 0 0/14px 100% no-repeat scroll,
+linear-gradient(270deg,var(--line),transparent) 100% 0/14px 100% no-repeat scroll,var(--card);
+border:1px solid var(--line);border-radius:8px;padding:16px 20px;overflow-x:auto}
+section::-webkit-scrollbar{height:10px}section::-webkit-scrollbar-thumb{background:var(--soft);border-radius:5px}
+section::-webkit-scrollbar-track{background:var(--line);border-radius:5px}section>p{position:sticky;left:0}
 .verdict{display:inline-block;margin:14px 0 0;padding:4px 12px;border-radius:5px;border:1px solid;font-weight:600}
 .ok{color:var(--ok)}.bad{color:var(--bad)}.warn{color:var(--warn)}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:12px;margin-top:18px}
@@ -36,9 +45,11 @@ section{background:var(--card);border:1px solid var(--line);border-radius:8px;pa
 font-size:13px}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{padding:5px 10px;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 th{color:var(--soft);font-weight:500;font-size:13px}th:first-child,td:first-child{text-align:left;padding-left:0}
-tr:last-child td{border-bottom:0}td.ci{color:var(--soft)}table.facts td{text-align:left;white-space:normal}
+tr:last-child td{border-bottom:0}td.ci{color:var(--soft)}table.facts td{text-align:left;white-space:normal;
+overflow-wrap:anywhere}
 table.facts td:first-child{color:var(--soft);width:190px;white-space:nowrap}
-svg{display:block;width:100%;height:auto;font-size:13px}text{fill:var(--ink)}.tick{fill:var(--soft);font-size:12px}
+svg{display:block;width:100%;min-width:760px;height:auto;font-size:13px}
+text{fill:var(--ink)}.tick{fill:var(--soft);font-size:12px}
 .value tspan{fill:var(--soft)}.strong{font-weight:600}.grid{stroke:var(--line);stroke-width:1;fill:none}
 .whisker{stroke:var(--ink);stroke-width:1.3;fill:none;opacity:.65}.line{fill:none;stroke-width:2;
 stroke-linejoin:round;stroke-linecap:round}.line.thin{stroke-width:1;opacity:.75}
@@ -54,10 +65,13 @@ ul{margin:8px 0;padding-left:20px}@media print{body{background:#fff}section,.car
 
 def page_of(report: Report) -> str:
     """Return the page as text."""
-    title = " against ".join(dict.fromkeys(setup.model for setup in report.setups))
-    body = [_head(report, title), _cards(report), _comparison(report)]
-    body += [_setup(setup, len(report.setups) > 1) for setup in report.setups]
-    body += [_too_few(report), _cdf(report), _time_series(report), _soak(report), _photon(report), _budget(report)]
+    several = len(report.setups) > 1
+    title = " against ".join(setup.name if several else setup.model for setup in report.setups)
+    body = [_head(report, title), _cards(report), _comparison(report), _soak(report)]
+    waterfalls = drawn_stages(report.setups)
+    for setup, stages in zip(report.setups, waterfalls, strict=True):
+        body.append(_setup(report, setup, stages, end_ms(waterfalls)))
+    body += [_too_few(report), _cdf(report), _time_series(report), _photon(report), _budget(report)]
     body.append(f"<h2>Machine</h2><section>{_facts(machine_lines(report))}</section>")
     body.append(
         "<footer>Intervals are 95 %: percentiles by order statistics, widened where neighbours are alike, ratios of "
@@ -88,9 +102,11 @@ def _head(report: Report, title: str) -> str:
 def _cards(report: Report) -> str:
     setup, own = report.setups[0], report.resources
     age = setup.capture_to_publish
+    ages = [(age.p50.value, "p50"), (age.p99.value, "p99")]
+    if report.soak:
+        ages = [(max(report.soak.p99_ms), "p99, worst window"), (max(report.soak.max_ms), "max, whole run")]
     cards = [
-        (f"{age.p50.value:.2f} ms", "capture to publish, p50"),
-        (f"{age.p99.value:.2f} ms", "capture to publish, p99"),
+        *((f"{value:.2f} ms", f"capture to publish, {point}") for value, point in ages),
         (f"{setup.throughput_fps.value:.1f} /s", "frames published"),
         (f"{own.rss_peak_mb:.0f} MB", "memory at its peak"),
         (f"{own.cpu_cores:.2f}", "CPU cores busy"),
@@ -103,21 +119,24 @@ def _cards(report: Report) -> str:
     return "" if len(report.setups) > 1 else f'<div class="cards">{inner}</div>'
 
 
-def _setup(setup: Setup, several: bool) -> str:
+def _setup(report: Report, setup: Setup, stages: dict[str, Distribution], axis_end_ms: float) -> str:
+    several = len(report.setups) > 1
     heading = f"Where the time of a frame goes{': ' + escape(setup.name) if several else ''}"
-    rows = [(name, d.p50.value, d.p99.value) for name, d in drawn_stages(setup).items()]
+    rows = [(name, d.p50.value, d.p99.value) for name, d in stages.items()]
     table = [*setup.stages.items(), ("step (wall clock)", setup.step), ("capture to publish", setup.capture_to_publish)]
     if setup.age_of_information:
         table.append(("age at subscriber", setup.age_of_information))
     drops, fps = setup.drops, setup.throughput_fps
+    bounds = "" if fps.low is None else f" {_ci(fps, 2)}"
     share = f"The stages add up to {100 * setup.stages_over_wall:.2f} % of the wall clock."
-    if "wait" in setup.stages and "wait" not in drawn_stages(setup):
+    if "wait" in setup.stages and "wait" not in stages:
         share += f" Not drawn: {setup.stages['wait'].p50.value:.2f} ms of waiting for the next frame (median)."
     facts = [
         ("model", f"{setup.model} ({setup.target}), threads: {setup.threads or 'default'}"),
         ("source", f"{setup.source}, time stamps: {setup.timestamp_quality}"),
         ("publishers", ", ".join(setup.publish)),
-        ("throughput", f"{fps.value:.2f} frames/s {_ci(fps, 2)} over {setup.frames} frames, {setup.elapsed_s:.1f} s"),
+        ("throughput", f"{fps.value:.2f} frames/s{bounds} over {setup.frames} frames, {setup.elapsed_s:.1f} s"),
+        ("detections per frame", detections_text(setup).partition(": ")[2] or "the model finds none"),
         (
             "dropped",
             f"{drops.replaced_by_newer} of {drops.captured} captured, replaced by a newer frame before the pipeline "
@@ -129,11 +148,12 @@ def _setup(setup: Setup, several: bool) -> str:
     energy = f"{power.mean_w:.2f} W, {power.energy_mj_per_frame:.2f} mJ per frame" if power else NOT_AVAILABLE
     facts.append(("power", f"{energy} ({power.sensor}: {power.scope})" if power else energy))
     facts += [("source event", event) for event in drops.events[:10]]
-    age = "" if setup.age_of_information else f'<p class="absent">age at a subscriber: {NOT_AVAILABLE}</p>'
+    age = "" if setup.age_of_information else f'<p class="absent">age at a subscriber: {NOT_AVAILABLE}, {AGE_NEEDS}</p>'
+    window = f": last window, {setup.step.count} frames" if report.soak else ""
     return (
-        f"<h2>{heading}</h2><section>{waterfall_chart(rows, heading)}"
+        f"<h2>{heading}{window}</h2><section>{waterfall_chart(rows, heading, axis_end_ms)}"
         f'<p class="legend">Bars: median of each stage, in order. Whisker: its p99. {share}</p></section>'
-        f"<h2>Latency{': ' + escape(setup.name) if several else ''}</h2><section>{_table(table)}{age}</section>"
+        f"<h2>Latency{': ' + escape(setup.name) if several else window}</h2><section>{_table(table)}{age}</section>"
         f'<section style="margin-top:12px">{_facts(facts)}</section>'
     )
 
@@ -229,8 +249,9 @@ def _soak(report: Report) -> str:
                    "Capture to publish per window", "ms", end, from_zero=True),
         line_chart([Line("RSS", soak.t_s, soak.rss_mb, "c3")], "Resident memory per window", "MB", end),
     ]  # fmt: skip
-    note = f'<p class="legend">{SOAK_NOTE.capitalize()}.</p>'
-    return f"<h2>{soak_title(soak).capitalize()}</h2><section>{verdict}{note}{''.join(charts)}</section>"
+    lines = "".join(f"<p>{escape(line)}</p>" for line in soak_lines(soak))
+    note = f'<p class="legend">Below, {SOAK_NOTE}.</p>'
+    return f"<h2>{soak_title(soak).capitalize()}</h2><section>{verdict}{lines}{note}{''.join(charts)}</section>"
 
 
 def _photon(report: Report) -> str:

@@ -5,16 +5,28 @@ import math
 from edge.bench.results import Comparison, Distribution, Estimate, Finding, Report, Setup, Soak
 from edge.bench.soak import WINDOWS
 
-__all__ = ["NOT_AVAILABLE", "SOAK_NOTE", "machine_lines", "soak_all_clear", "soak_title", "text_of", "too_few_frames"]
+__all__ = [
+    "AGE_NEEDS",
+    "NOT_AVAILABLE",
+    "SOAK_NOTE",
+    "detections_text",
+    "machine_lines",
+    "soak_all_clear",
+    "soak_lines",
+    "soak_title",
+    "text_of",
+    "too_few_frames",
+]
 
 NOT_AVAILABLE = "not available"
-_AGE = "capture to publish"
-SOAK_NOTE = "stages, step and capture to publish above are those of the last window, all else is of the whole run"
+AGE_NEEDS = "it needs a tcp:// publisher without token and TLS"
+SOAK_NOTE = "stages, step and capture to publish are those of the last window, all else is of the whole run"
 
 
 def text_of(report: Report) -> str:
     """Return the whole report in lines of at most 110 characters or so."""
-    parts = [_machine(report), *[_setup(setup) for setup in report.setups], _resources(report)]
+    parts = [_machine(report), *([_soak(report.soak)] if report.soak else [])]
+    parts += [*[_setup(setup, report.soak is not None) for setup in report.setups], _resources(report)]
     if report.comparison:
         parts.append(_comparison(report.comparison))
     if report.photon:
@@ -24,14 +36,6 @@ def text_of(report: Report) -> str:
             f"({report.photon.flashes} flashes, {report.photon.missed} missed); light to capture stamp "
             f"{report.photon.light_to_capture_stamp_p50_ms:.2f} ms"
         )
-    if report.soak:
-        soak = report.soak
-        slopes = (("RSS", soak.rss_slope_mb_per_hour, "MB/h"), ("p50", soak.p50_slope_ms_per_hour, "ms/h"))
-        said = [f"{soak_title(soak)}; {SOAK_NOTE}"]
-        said += [f"  {name} slope {_signed(slope)} {unit}" for name, slope, unit in slopes]
-        said += [f"  p99 slope {_signed(soak.p99_slope_ms_per_hour)} ms/h"]
-        said += [f"  PROBLEM: {problem}" for problem in soak.problems] or [f"  {soak_all_clear(soak)}"]
-        parts.append("\n".join(said))
     if report.budget is not None:
         parts.append(_budget(report))
     parts += [_findings(report), *filter(None, [too_few_frames(report)])]
@@ -44,45 +48,41 @@ def soak_title(soak: Soak) -> str:
     return f"soak: {len(soak.t_s)}{planned} windows of {soak.window_s:.3g} s"
 
 
+def soak_lines(soak: Soak) -> list[str]:
+    """Return the worst of the whole run, then the slopes, and what rose by less than counts."""
+    worst, most = soak.p99_ms.index(max(soak.p99_ms)), soak.max_ms.index(max(soak.max_ms))
+    slopes = (
+        ("RSS", soak.rss_slope_mb_per_hour, "MB/h"),
+        ("p50", soak.p50_slope_ms_per_hour, "ms/h"),
+        ("p99", soak.p99_slope_ms_per_hour, "ms/h"),
+    )
+    return [
+        f"worst of the whole run, capture to publish: p99 {soak.p99_ms[worst]:.3f} ms (window at "
+        f"{soak.t_s[worst]:.0f} s), max {soak.max_ms[most]:.3f} ms (window at {soak.t_s[most]:.0f} s)",
+        *(f"{name} slope {f'{_signed(slope)} {unit}' if slope else NOT_AVAILABLE}" for name, slope, unit in slopes),
+        *soak.remarks,
+    ]
+
+
 def soak_all_clear(soak: Soak) -> str:
     """Return what a soak without a problem may claim; without bounds nothing was tested."""
-    if soak.rss_slope_mb_per_hour.low is None:
+    if soak.rss_slope_mb_per_hour is None or soak.rss_slope_mb_per_hour.low is None:
         return "too few windows to tell of a leak, drift or tail growth: let it run longer"
+    if soak.remarks:
+        return "no leak, drift or tail growth that counts"
     return "no leak, drift or tail growth shown"
 
 
 def too_few_frames(report: Report) -> str:
-    """Return which percentiles have no interval and about how many frames would give them one; "" if all have.
-
-    Of each percentile, for the age of a result and for whatever needs most.
-    """
-    said = []
-    for point in ("p50", "p90", "p99"):
-        needed = _frames_needed(report, point)
-        if needed:
-            told = {max(needed), max((row for row in needed if row[1].endswith(_AGE)), default=max(needed))}
-            said.append(f"{point} needs about " + " or ".join(f"{n:,} ({name})" for n, name in sorted(told)))
-    if not said:
+    """Return the option that gives the p99 of capture to publish an interval, about; "" if it has one."""
+    wanted = [(s.capture_to_publish.p99.count_needed or 0) / s.capture_to_publish.count for s in report.setups]
+    if not any(wanted):
         return ""
-    counts = " and ".join(f"{count:,}" for count in dict.fromkeys(setup.step.count for setup in report.setups))
-    there = f"there were {counts} (--frames and --repeats give more)"
     if report.soak:
-        there = f"the last window had {counts} (a longer --soak has more)"
-    return f"too few frames for an interval: {', '.join(said)}; {there}"
-
-
-def _frames_needed(report: Report, point: str) -> list[tuple[int, str]]:
-    found = []
-    for setup in report.setups:
-        who = f"{setup.name}: " if len(report.setups) > 1 else ""
-        named = {**setup.stages, "step": setup.step, _AGE: setup.capture_to_publish}
-        if setup.age_of_information and not report.soak:  # there it is of the whole run, all else of a window
-            named["age at subscriber"] = setup.age_of_information
-        for name, values in named.items():
-            needed = getattr(values, point).count_needed
-            if needed:
-                found.append((math.ceil(needed * setup.step.count / values.count), who + name))
-    return found
+        minutes = math.ceil(max(wanted) * report.soak.window_s * WINDOWS / 60)
+        return f"for a p99 interval: --soak {minutes}m"
+    repeats = max(math.ceil(share * s.repeats) for share, s in zip(wanted, report.setups, strict=True))
+    return f"for a p99 interval: --repeats {repeats}"
 
 
 def machine_lines(report: Report) -> list[tuple[str, str]]:
@@ -107,21 +107,35 @@ def _machine(report: Report) -> str:
     return "\n".join(f"{name:<24}{text}" for name, text in machine_lines(report))
 
 
-def _setup(setup: Setup) -> str:
+def _soak(soak: Soak) -> str:
+    verdicts = [f"PROBLEM: {problem}" for problem in soak.problems] or [soak_all_clear(soak)]
+    return "\n  ".join([soak_title(soak), *soak_lines(soak), *verdicts])
+
+
+def detections_text(setup: Setup) -> str:
+    """Return what the frames held; "" for a classifier."""
+    median, most = setup.detections_per_frame_median, setup.detections_per_frame_max
+    return "" if median is None else f"detections per frame: median {median:g}, max {most}"
+
+
+def _setup(setup: Setup, soak: bool) -> str:
     rows = [(name, values) for name, values in setup.stages.items()]
     rows += [("step (wall clock)", setup.step), ("capture to publish", setup.capture_to_publish)]
     if setup.age_of_information:
         rows.append(("age at subscriber", setup.age_of_information))
     lines = [f"{setup.name}: {setup.model} ({setup.target}) on {setup.source}, {setup.frames} frames"]
     heads = ("p50 ms", "95 % interval", "p90 ms", "p99 ms", "max ms", "jitter")
+    if soak:
+        lines.append(f"last window, {setup.step.count} frames; {SOAK_NOTE}")
     lines.append(f"{'stage':<20}" + "".join(f"{head:>{17 if '%' in head else 10}}" for head in heads))
     lines += [f"{name:<20}{_row(values)}" for name, values in rows]
     if not setup.age_of_information:
-        lines.append(f"{'age at subscriber':<20}{NOT_AVAILABLE}: publish over tcp:// to measure it")
+        lines.append(f"{'age at subscriber':<20}{NOT_AVAILABLE}: {AGE_NEEDS}")
     share = 100 * setup.stages_over_wall
     lines.append(f"stages add up to {share:.2f} % of the wall clock: {'kept' if setup.stages_add_up else 'NOT KEPT'}")
     fps, drops = setup.throughput_fps, setup.drops
-    lines.append(f"throughput {fps.value:.2f} frames/s {_bounds(fps, 2)}")
+    lines.append(f"throughput {fps.value:.2f} frames/s{'' if fps.low is None else f' {_bounds(fps, 2)}'}")
+    lines += filter(None, [detections_text(setup)])
     lines.append(
         f"of {drops.captured} captured frames {drops.replaced_by_newer} dropped (replaced by a newer one before the "
         f"pipeline was free), {drops.corrupt} corrupt, {drops.engine_lost} that no engine could run; "
@@ -156,9 +170,9 @@ def _resources(report: Report) -> str:
     own = report.resources
     slope = own.rss_slope_mb_per_hour
     hottest = max((t for t in report.series.temperature_c if t is not None), default=None)
+    said = f", slope {f'{_signed(slope)} MB/h' if slope else f'{NOT_AVAILABLE} (needs 60 s)'}"
     lines = [
-        f"memory       RSS {own.rss_mb:.1f} MB, peak {own.rss_peak_mb:.1f} MB, slope "
-        + (f"{_signed(slope)} MB/h" if slope else f"{NOT_AVAILABLE} (needs 60 s)"),
+        f"memory       RSS {own.rss_mb:.1f} MB, peak {own.rss_peak_mb:.1f} MB{'' if report.soak else said}",
         f"CPU          {own.cpu_cores:.2f} cores",
         f"temperature  {NOT_AVAILABLE if hottest is None else f'{hottest:.1f} C at most'}",
     ]

@@ -92,6 +92,7 @@ class Setup(_Struct):
     threads: int | None
     source: str
     publish: list[str]
+    repeats: int
     frames: int
     elapsed_s: float
     throughput_fps: Estimate
@@ -102,6 +103,8 @@ class Setup(_Struct):
     stages_over_wall: float
     stages_add_up: bool
     timestamp_quality: str
+    detections_per_frame_median: float | None
+    detections_per_frame_max: int | None
     drops: Drops
     power: Power | None
 
@@ -175,7 +178,10 @@ class Photon(_Struct):
 
 
 class Soak(_Struct):
-    """A long run in windows. Slopes per hour, and what they mean in words."""
+    """A long run in windows. Slopes per hour, None from a single window, and what they mean in words.
+
+    remarks: what surely grew, but by less than counts as a problem.
+    """
 
     window_s: float
     t_s: list[float]
@@ -184,10 +190,11 @@ class Soak(_Struct):
     max_ms: list[float]
     throughput_fps: list[float]
     rss_mb: list[float]
-    rss_slope_mb_per_hour: Estimate
-    p50_slope_ms_per_hour: Estimate
-    p99_slope_ms_per_hour: Estimate
+    rss_slope_mb_per_hour: Estimate | None
+    p50_slope_ms_per_hour: Estimate | None
+    p99_slope_ms_per_hour: Estimate | None
     problems: list[str]
+    remarks: list[str]
 
 
 class BudgetLine(_Struct):

@@ -44,6 +44,8 @@ class SoakLog:
         skip = min(len(hours) - 1, int(len(hours) * _SETTLING_SHARE))
         columns = [np.array([row[i] for row in self._rows]) for i in (2, 3)]
         slopes = [sen_slope(hours[skip:], values[skip:]) for values in (rss, *columns)]
+        told = [estimate_of(slope) if len(hours) - skip > 1 else None for slope in slopes]
+        problems, remarks = _growth(slopes, [v[skip:] for v in (rss, *columns)], float(hours[-1] - hours[skip]))
         return Soak(
             window_s=round(self.window_s, 3),
             t_s=[round(float(h) * 3600, 3) for h in hours],
@@ -52,26 +54,32 @@ class SoakLog:
             max_ms=[round(row[4], 4) for row in self._rows],
             throughput_fps=[round(row[5], 2) for row in self._rows],
             rss_mb=[round(float(v), 3) for v in rss],
-            rss_slope_mb_per_hour=estimate_of(slopes[0]),
-            p50_slope_ms_per_hour=estimate_of(slopes[1]),
-            p99_slope_ms_per_hour=estimate_of(slopes[2]),
-            problems=_problems(slopes, [v[skip:] for v in (rss, *columns)], float(hours[-1] - hours[skip])),
+            rss_slope_mb_per_hour=told[0],
+            p50_slope_ms_per_hour=told[1],
+            p99_slope_ms_per_hour=told[2],
+            problems=problems,
+            remarks=remarks,
         )
 
 
-def _problems(slopes: Sequence[Interval], values: Sequence[np.ndarray], hours: float) -> list[str]:
-    names: list[tuple[str, Callable[[float], float], str]] = [
-        ("memory leak: RSS", lambda first: max(_LEAK_MIN_MB, _LEAK_MIN_SHARE * first), "MB"),
-        ("drift: p50 of capture to publish", lambda first: _DRIFT_SHARE * first, "ms"),
-        ("tail growth: p99 of capture to publish", lambda first: _TAIL_SHARE * first, "ms"),
+def _growth(slopes: Sequence[Interval], values: Sequence[np.ndarray], hours: float) -> tuple[list[str], list[str]]:
+    """What surely grew: by so much that it is a problem, and by less."""
+    names: list[tuple[str, str, Callable[[float], float], str]] = [
+        ("memory leak", "RSS", lambda first: max(_LEAK_MIN_MB, _LEAK_MIN_SHARE * first), "MB"),
+        ("drift", "p50 of capture to publish", lambda first: _DRIFT_SHARE * first, "ms"),
+        ("tail growth", "p99 of capture to publish", lambda first: _TAIL_SHARE * first, "ms"),
     ]
-    found = []
-    for (name, least, unit), slope, series in zip(names, slopes, values, strict=True):
+    problems, remarks = [], []
+    for (kind, name, least, unit), slope, series in zip(names, slopes, values, strict=True):
         grown = slope.value * hours
         start = float(np.median(series[: max(1, len(series) // 4)]))
-        if slope.low is not None and slope.low > 0 and grown > least(start):
-            found.append(f"{name} grew by {grown:.2f} {unit} in {_span(hours)}, from {start:.2f} {unit}")
-    return found
+        if slope.low is None or slope.low <= 0:
+            continue
+        if grown > least(start):
+            problems.append(f"{kind}: {name} grew by {grown:.2f} {unit} in {_span(hours)}, from {start:.2f} {unit}")
+        else:
+            remarks.append(f"{name} rose {grown:.2g} {unit}, under the {least(start):.2g} {unit} that count")
+    return problems, remarks
 
 
 def _span(hours: float) -> str:

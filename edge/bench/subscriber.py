@@ -1,21 +1,27 @@
 """A reader in a process of its own, as a robot's would be, and the age of information it sees.
 
-`python edge/bench/subscriber.py HOST PORT` notes every message and writes the notes to its standard output at the
-end. It imports nothing of Harrier, so that starting it costs little.
+`python -m edge.bench.subscriber HOST PORT` notes every message, JSON lines or binary, and writes the notes to its
+standard output at the end. It reads no more of a message than its capture time, so it stays light.
 """
 
 import json
 import os
 import socket
+import struct
 import subprocess
 import sys
 import time
 from array import array
-from pathlib import Path
+
+from edge.errors import WireLengthError
+from edge.wire.framing import LineDeframer, StreamDeframer
+from edge.wire.layout import FORMAT_HASH, HEADER, LAYOUTS
 
 __all__ = ["Subscriber", "ages_at_ticks_ms", "collect_stamps"]
 
 _READY = b"ready\n"
+_RESULTS = {one.number for one in LAYOUTS if one.body.names[0] == "t_capture_ns"}
+_CAPTURED = struct.Struct("<" + HEADER.codes + "Q")
 
 
 class Subscriber:
@@ -23,7 +29,7 @@ class Subscriber:
 
     def __init__(self, address: str) -> None:
         host, _, port = address.partition("://")[2].rpartition(":")
-        command = [sys.executable, str(Path(__file__)), host.strip("[]"), port]
+        command = [sys.executable, "-m", "edge.bench.subscriber", host.strip("[]"), port]
         self._child = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
         assert self._child.stdout is not None
         self.pid = self._child.pid
@@ -58,7 +64,7 @@ def collect_stamps(host: str, port: int) -> array:
         sys.stdout.buffer.write(_READY)
         sys.stdout.buffer.flush()
         sock.settimeout(None)
-        pending = b""
+        deframer: LineDeframer | StreamDeframer | None = None
         while True:
             try:
                 block = sock.recv(65536)
@@ -67,12 +73,27 @@ def collect_stamps(host: str, port: int) -> array:
             t_receive_ns = time.monotonic_ns()
             if not block:
                 break
-            *lines, pending = (pending + block).split(b"\n")
-            for line in lines:
-                t_capture_ns = json.loads(line).get("t_capture_ns")
+            deframer = deframer or (LineDeframer() if block.startswith(b"{") else StreamDeframer())
+            try:
+                messages = deframer.feed(block)
+            except WireLengthError:  # no line ends: something else than Harrier speaks there
+                break
+            for message in messages:
+                t_capture_ns = _capture_time_ns(message)
                 if t_capture_ns is not None:
                     stamps.extend((t_capture_ns + time.monotonic_ns() - time.time_ns(), t_receive_ns))
     return stamps
+
+
+def _capture_time_ns(message: bytes) -> int | None:
+    """The sender's Unix time at which the frame of a result was taken; None of any other message."""
+    if message.startswith(b"{"):
+        t_capture_ns: int | None = json.loads(message).get("t_capture_ns")
+        return t_capture_ns
+    if len(message) < _CAPTURED.size:
+        return None
+    _, _, number, _, table, _, _, captured_ns = _CAPTURED.unpack_from(message)
+    return captured_ns if number in _RESULTS and table == FORMAT_HASH else None
 
 
 def ages_at_ticks_ms(stamps: array, spans_ns: list[tuple[int, int]], tick_ns: int = 5_000_000) -> list[float]:

@@ -2,6 +2,7 @@
 
 import time
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -36,7 +37,6 @@ __all__ = [
     "STAGES_TOLERANCE",
     "comparison_of",
     "distribution_of",
-    "drawn_stages",
     "estimate_of",
     "power_of",
     "resources_of",
@@ -104,6 +104,7 @@ def setup_of(recording: Recording, stamps: array | None, power: Power | None = N
         threads=recording.threads,
         source=pipeline.source.source_id,
         publish=[publisher.address for publisher in pipeline.publishers],
+        repeats=len(totals.spans_ns),
         frames=totals.steps,
         elapsed_s=round(totals.elapsed_s, 3),
         throughput_fps=_throughput(recording),
@@ -114,9 +115,15 @@ def setup_of(recording: Recording, stamps: array | None, power: Power | None = N
         stages_over_wall=round(share, 5),
         stages_add_up=abs(share - 1) <= STAGES_TOLERANCE,
         timestamp_quality=frame.info.timestamp_quality if frame else "generated",
+        detections_per_frame_median=_median(totals.held),
+        detections_per_frame_max=max(totals.held, default=None),
         drops=_drops(recording),
         power=power,
     )
+
+
+def _median(held: Counter[int]) -> float | None:
+    return float(np.median(np.repeat(list(held), list(held.values())))) if held else None
 
 
 def _drops(recording: Recording) -> Drops:
@@ -134,14 +141,6 @@ def _drops(recording: Recording) -> Drops:
     )
 
 
-def drawn_stages(setup: Setup) -> dict[str, Distribution]:
-    """Return the stages for a waterfall: without the wait for a frame where it would dwarf all the work."""
-    work = {name: d for name, d in setup.stages.items() if name != "wait"}
-    wait = setup.stages.get("wait")
-    dwarfs = wait is not None and wait.p50.value > sum(d.p50.value for d in work.values())
-    return work if dwarfs else setup.stages
-
-
 def _throughput(recording: Recording) -> Estimate:
     fps = recording.totals.steps / recording.totals.elapsed_s
     gaps_s = evenly(np.concatenate([np.diff(b.t_ns) for b in recording.blocks]) / 1e9)
@@ -156,11 +155,11 @@ def comparison_of(sampler: Sampler, first: Recording, second: Recording) -> Comp
     """Return the ratios second / first over blocks that were measured in turns, and the verdicts."""
     ratios: dict[str, Estimate] = {}
     quantities = {
-        "step_p50": ("wall_ns", None, 50),
-        "step_p99": ("wall_ns", None, 99),
+        "infer_p50": ("stages_ns", slice(Stage.INFER, Stage.INFER + 1), 50),
         "capture_to_publish_p50": ("age_ns", None, 50),
         "work_p50": ("stages_ns", slice(Stage.PREPROCESS, None), 50),
-        "infer_p50": ("stages_ns", slice(Stage.INFER, Stage.INFER + 1), 50),
+        "step_p50": ("wall_ns", None, 50),  # after the work: it holds the wait for a frame
+        "step_p99": ("wall_ns", None, 99),
     }
     steps = min(block.steps for recording in (first, second) for block in recording.blocks)
     if steps < _MIN_P99_STEPS:

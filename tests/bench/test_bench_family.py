@@ -268,7 +268,8 @@ def test_a_cpu_quota_that_ran_out_marks_the_run(tmp_path, version):
     (mount / "robot/cpu.stat").write_text("nr_throttled 9\n")
     found = findings(before, snapshot(tmp_path, lambda command: None), 1.0, tmp_path)
     assert [f.text for f in found if f.invalidates] == ["CPU quota throttle count rose by 5"]
-    assert "throttling: not available" in [f.text for f in found]  # a quota says nothing of heat
+    notes = [f.text for f in found if f.kind == "throttling"]  # a quota says nothing of heat
+    assert notes == ["throttling by heat or power: not available; the CPU quota is watched"]
 
 
 def test_a_light_that_goes_away_is_told(made, tmp_path):

@@ -38,13 +38,23 @@ def test_the_options_load_nothing_heavy():
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("8h", 28800), ("30m", 1800), ("10s", 10), ("1h30m", 5400), ("0.5s", 0.5)]
+    ("text", "seconds"),
+    [
+        ("8h", 28800),
+        ("30m", 1800),
+        ("10s", 10),
+        ("1h30m", 5400),
+        ("0.5s", 0.5),
+        ("1min", 60),
+        ("90", 90),
+        ("2h5min30sec", 7530),
+    ],
 )
 def test_durations(text, seconds):
     assert duration_s(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["8", "h", "8 hours", "-3s", "0s", ""])
+@pytest.mark.parametrize("text", ["1h30", "min", "h", "8 hours", "-3s", "0s", ""])
 def test_what_is_no_duration_is_refused(text):
     with pytest.raises(argparse.ArgumentTypeError, match="not a duration"):
         duration_s(text)
@@ -105,8 +115,9 @@ def test_the_age_grows_between_messages():
     assert ages_at_ticks_ms(array("q"), [(0, 45 * MS)], 5 * MS) == []
 
 
-def test_a_subscriber_notes_when_messages_come():
-    publisher = resolve("publishers", "tcp")(parse_uri("tcp://127.0.0.1:0?format=json"))
+@pytest.mark.parametrize("query", ["", "?format=json", "?format=binary"])
+def test_a_subscriber_notes_when_messages_come(query):
+    publisher = resolve("publishers", "tcp")(parse_uri(f"tcp://127.0.0.1:0{query}"))
     subscriber = Subscriber(publisher.address)
     assert subscriber.connected
     deadline = time.monotonic() + 5

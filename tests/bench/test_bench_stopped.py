@@ -1,5 +1,6 @@
 """Runs that end before their time: Ctrl-C, a killed parent, files that cannot be written, options that contradict."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def subscriber_of(pid: int) -> int:
         for entry in Path("/proc").glob("[0-9]*"):
             try:
                 parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                if parent == pid and b"subscriber.py" in (entry / "cmdline").read_bytes():
+                if parent == pid and b"edge.bench.subscriber" in (entry / "cmdline").read_bytes():
                     return int(entry.name)
             except (OSError, IndexError):
                 continue
@@ -121,7 +122,18 @@ def test_too_few_windows_claim_nothing(engine_file, options, monkeypatch, capsys
     said = capsys.readouterr().out
     assert "too few windows to tell of a leak, drift or tail growth" in said
     assert "no leak" not in said
-    assert "soak: 3 of 48 windows of 0.167 s; stages, step and capture to publish above are those of the last" in said
+    assert "soak: 3 of 48 windows of 0.167 s\n  worst of the whole run, capture to publish: p99 " in said
+    assert re.search(r"\nlast window, \d+ frames; stages, step and capture to publish are those of the last", said)
+
+
+def test_one_window_has_no_slope(engine_file, options, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(schedule, "WINDOWS", 1)
+    assert execute(options("--soak", "0.2s", "--model", engine_file("sleep2"), "--json", tmp_path / "r.json")) == 0
+    said = capsys.readouterr().out
+    assert re.findall(r"(\w+) slope (.*)", said) == [(name, "not available") for name in ("RSS", "p50", "p99")]
+    assert "+0.000" not in said
+    soak = msgspec.json.decode((tmp_path / "r.json").read_bytes(), type=Report).soak
+    assert soak.rss_slope_mb_per_hour is soak.p50_slope_ms_per_hour is soak.p99_slope_ms_per_hour is None
 
 
 def test_a_soak_whose_source_ends_keeps_what_it_has(engine_file, options, tmp_path, capsys):
@@ -167,11 +179,14 @@ def test_a_subscriber_that_cannot_connect_is_told(engine_file, options, monkeypa
     assert "note: the subscriber could not connect to tcp://127.0.0.1:" in capsys.readouterr().out
 
 
-def test_the_start_up_of_two_set_ups_is_refused_before_the_run(options, tmp_path, monkeypatch):
-    monkeypatch.setattr(session, "measure", None)
-    (tmp_path / "board.toml").write_text('[boards."*"]\nstartup_s_max = 3\n')
-    with pytest.raises(ConfigError, match="--compare times no start-up"):
-        execute(options("--compare", "face", "face-full", "--budget", tmp_path / "board.toml"))
+def test_the_start_up_of_two_set_ups_is_not_checked_and_said_so(engine_file, options, tmp_path, capsys):
+    (tmp_path / "board.toml").write_text('[boards."*"]\nstartup_s_max = 0.001\nrss_mb_max = 9000\n')
+    words = ["--compare", engine_file("sleep2"), engine_file("sleep4"), "--frames", 3, "--repeats", 1, "--warm-up", 1]
+    assert execute(options(*words, "--budget", tmp_path / "board.toml")) == 0
+    said = capsys.readouterr().out
+    assert "note: startup_s_max: not checked, as --compare times no start-up" in said
+    assert re.search(r"rss_mb_max .* kept", said)
+    assert "startup_s_max  " not in said
 
 
 def test_what_a_comparison_would_ignore_is_refused(options, tmp_path):
