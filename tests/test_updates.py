@@ -196,7 +196,7 @@ def test_a_run_that_starts_with_a_version_on_trial_goes_back_to_the_one_before(b
     monkeypatch.setattr(NullEngine, "run", run_slowly)
     with Run(watch_s=30) as running:
         until(lambda: running.score == 0.4, "the first version did not come back")
-        assert slots.current("front") == first
+        until(lambda: slots.current("front") == first, "the first version is not the current one again")
 
 
 def test_a_version_that_is_installed_while_another_is_on_trial_has_a_trial_of_its_own(bundle):

@@ -121,6 +121,7 @@ def made(tmp_path, monkeypatch):
             def flaky(run=run, answers=answers) -> None:
                 if answers and answers.pop(0):
                     raise EngineLostError("its process died", "it is started again")
+                time.sleep(0.005)  # beside it what falls between two laps, on a busy machine, is nothing
                 run()
 
             monkeypatch.setattr(model.engine, "run", flaky)
