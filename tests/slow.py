@@ -9,6 +9,19 @@ SLOW = (
     *("publishers/test_mcap_crash.py", "docker/test_docker_health.py"),  # processes that are killed
     *("publishers/test_serial.py", "publishers/test_websocket.py", "publishers/test_mqtt.py"),  # lines and servers
     *("publishers/test_zenoh.py", "links/test_zenoh_link.py", "publishers/test_stream_server_sockets.py"),
+    *(
+        "publishers/test_mavlink.py",
+        "publishers/test_ros2.py",
+        "publishers/test_threaded.py",
+        "web/test_web_pictures.py",
+    ),
+    *("test_replay_settings.py", "test_replay_command.py", "doctor/test_doctor_command.py"),  # whole commands
+    *(
+        "geometry/test_locator.py",
+        "convert/test_same_ranges.py",
+        "evaluation/test_evaluation_metrics.py",
+    ),  # much to compute
+    *("calibration/test_observers.py", "calibration/test_histogram.py"),
     *("publishers/test_mcap_trigger.py", "publishers/test_mcap_writing.py"),  # real time passes
     *(
         "geometry/test_calibration.py",
