@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from same_for_all import TENSORS
 
 from edge.cli import main
 from edge.evaluation.command import _keep_gates
@@ -25,16 +26,6 @@ outputs = { scores = "scores" }
 scale = 1.0
 [decoder]
 family = "classification"
-"""
-TENSORS = """
-[[inputs]]
-name = "image"
-shape = [1, 8, 8, 3]
-layout = "NHWC"
-[[outputs]]
-name = "scores"
-shape = [1, 3]
-fill = 0.5
 """
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from same_for_all import TENSORS
 
 from edge.config import Thresholds
 from edge.errors import ConfigError, ManifestError
@@ -16,17 +17,6 @@ from edge.evaluation.evaluate import evaluate
 from edge.evaluation.runner import RunSettings, run_dataset, second_reference
 from edge.evaluation.store import ResultStore, Seen
 
-TENSORS = """
-[[inputs]]
-name = "image"
-shape = [1, 8, 8, 3]
-layout = "NHWC"
-
-[[outputs]]
-name = "scores"
-shape = [1, 3]
-fill = 0.5
-"""
 MANIFEST = """
 format = 1
 name = "two"
